@@ -1,0 +1,28 @@
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+
+const packages = fileURLToPath(new URL('./packages/', import.meta.url))
+
+/**
+ * Tests import the sources of sibling packages, so a change is seen without a build:
+ * `@proxy/cache` is packages/cache/src/index.ts and `@proxy/cache/conformance` is packages/cache/src/conformance.ts.
+ * The built and packed packages are tested by `test/packed.test.ts` of the testing package.
+ */
+export const tests = () =>
+  defineConfig({
+    resolve: {
+      alias: [
+        { find: /^@proxy\/([a-z0-9-]+)$/, replacement: `${packages}$1/src/index.ts` },
+        { find: /^@proxy\/([a-z0-9-]+)\/([a-z0-9-]+)$/, replacement: `${packages}$1/src/$2.ts` }
+      ]
+    },
+    test: {
+      include: ['test/**/*.test.ts'],
+      testTimeout: 30_000,
+      hookTimeout: 60_000,
+      teardownTimeout: 20_000,
+      maxWorkers: 2,
+      dangerouslyIgnoreUnhandledErrors: false,
+      reporters: process.env.PROXY_REPORT_DIR ? ['default', ['json', { outputFile: `${process.env.PROXY_REPORT_DIR}/${process.env.npm_package_name?.replace('/', '+')}.json` }]] : ['default']
+    }
+  })
