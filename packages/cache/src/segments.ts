@@ -1,0 +1,216 @@
+import { type Body, type BodySink, type BodySource, type ByteRange, type Flow, LATIN1_MAX_BYTES, ProxyError, WholeBody } from '@proxy/pipeline'
+
+/** Bodies of unknown or large size are gathered in pieces of this size, so that memory is taken as bytes arrive. */
+const SEGMENT_BYTES = 256 * 1024
+/** A body of a declared length up to this is gathered in one piece. */
+const ONE_PIECE_BYTES = 1024 * 1024
+
+/**
+ * A body in memory that is being written or has been: bytes are copied once, into pieces that belong to it alone
+ * (the chunks that arrive are slices of socket buffers, which would be kept alive whole).
+ */
+export class SegmentBuffer {
+  private readonly segments: Buffer[] = []
+  /** Bytes free in the last segment. */
+  private free = 0
+  length = 0
+  /** Bytes allocated, for accounting. */
+  allocated = 0
+  private readonly declaredLength: number | undefined
+  private state: 'open' | 'complete' | 'failed' = 'open'
+  private readonly followers = new Set<Follower>()
+
+  constructor(declaredLength: number | undefined) {
+    this.declaredLength = declaredLength
+  }
+
+  append(chunk: Uint8Array): void {
+    let rest = chunk
+    while (rest.byteLength > 0) {
+      if (this.free === 0) this.grow(rest.byteLength)
+      const segment = this.segments[this.segments.length - 1] as Buffer
+      const take = Math.min(this.free, rest.byteLength)
+      segment.set(take === rest.byteLength ? rest : rest.subarray(0, take), segment.byteLength - this.free)
+      this.free -= take
+      this.length += take
+      rest = rest.subarray(take)
+    }
+    for (const follower of this.followers) follower.pump()
+  }
+
+  private grow(atLeast: number): void {
+    const declared = this.declaredLength
+    const size =
+      declared !== undefined && declared <= ONE_PIECE_BYTES && this.segments.length === 0 ? Math.max(declared, atLeast) : Math.max(atLeast, Math.min(SEGMENT_BYTES, Math.max(4096, this.length)))
+    this.segments.push(Buffer.allocUnsafeSlow(size))
+    this.free = size
+    this.allocated += size
+  }
+
+  /** Ends writing. The body as it is kept from now on: text when small, one buffer when moderate, pieces when large. */
+  complete(): Body {
+    this.state = 'complete'
+    for (const follower of this.followers) follower.pump()
+    if (this.length <= LATIN1_MAX_BYTES) {
+      let text = ''
+      for (const segment of this.used()) text += segment.toString('latin1')
+      return new WholeBody(text)
+    }
+    const used = this.used()
+    if (used.length === 1) return new WholeBody(used[0] as Buffer)
+    return this.length <= ONE_PIECE_BYTES ? new WholeBody(Buffer.concat(used)) : new SegmentsBody(used, this.length)
+  }
+
+  fail(): void {
+    this.state = 'failed'
+    for (const follower of this.followers) follower.pump()
+  }
+
+  /** What has been written from `offset` on and what is still to come. */
+  readFrom(offset: number): BodySource {
+    return new Follower(this, this.followers, offset)
+  }
+
+  /** The contiguous bytes at `offset`, as far as they have been written. */
+  at(offset: number): Buffer | undefined {
+    let start = 0
+    for (const segment of this.segments) {
+      const written = Math.min(segment.byteLength, this.length - start)
+      if (offset < start + written) return segment.subarray(offset - start, written)
+      start += segment.byteLength
+    }
+    return undefined
+  }
+
+  get progress(): 'open' | 'complete' | 'failed' {
+    return this.state
+  }
+
+  private used(): Buffer[] {
+    const last = this.segments.length - 1
+    return this.segments.map((segment, i) => (i === last && this.free > 0 ? segment.subarray(0, segment.byteLength - this.free) : segment))
+  }
+}
+
+/** Reads a buffer that may still be growing. */
+class Follower implements BodySource, Flow {
+  private readonly buffer: SegmentBuffer
+  private readonly registry: Set<Follower>
+  private offset: number
+  private sink: BodySink | undefined
+  private paused = false
+  private pumping = false
+
+  constructor(buffer: SegmentBuffer, registry: Set<Follower>, offset: number) {
+    this.buffer = buffer
+    this.registry = registry
+    this.offset = offset
+  }
+
+  start(sink: BodySink): Flow {
+    this.sink = sink
+    this.registry.add(this)
+    this.pump()
+    return this
+  }
+
+  discard(): void {}
+
+  resume(): void {
+    this.paused = false
+    this.pump()
+  }
+
+  abort(): void {
+    this.sink = undefined
+    this.registry.delete(this)
+  }
+
+  pump(): void {
+    // A sink may resume from inside data(): the loop below goes on by itself then.
+    if (this.pumping) return
+    this.pumping = true
+    while (this.sink !== undefined && !this.paused) {
+      const bytes = this.buffer.at(this.offset)
+      if (bytes === undefined) break
+      this.offset += bytes.byteLength
+      if (!this.sink.data(bytes)) this.paused = true
+    }
+    this.pumping = false
+    const { sink } = this
+    if (sink === undefined || this.buffer.progress === 'open') return
+    if (this.buffer.progress === 'failed') {
+      this.abort()
+      sink.error(new ProxyError('the write that was being read was given up', { code: 'STORE_WRITE_ABORTED', status: 502, source: 'proxy' }))
+    } else if (this.offset >= this.buffer.length) {
+      this.abort()
+      sink.end()
+    }
+  }
+}
+
+/** A large body in memory: pieces, sent as fast as the reader takes them. Can be sent any number of times. */
+export class SegmentsBody implements BodySource {
+  readonly length: number
+  private readonly segments: readonly Buffer[]
+
+  constructor(segments: readonly Buffer[], length: number) {
+    this.segments = segments
+    this.length = length
+  }
+
+  start(sink: BodySink): Flow {
+    return new SegmentsFlow(this.segments, sink)
+  }
+
+  discard(): void {}
+
+  slice(range: ByteRange): SegmentsBody {
+    const parts: Buffer[] = []
+    let start = 0
+    for (const segment of this.segments) {
+      const from = Math.max(range.start - start, 0)
+      const to = Math.min(range.end + 1 - start, segment.byteLength)
+      if (from < to) parts.push(segment.subarray(from, to))
+      start += segment.byteLength
+    }
+    return new SegmentsBody(parts, range.end - range.start + 1)
+  }
+}
+
+class SegmentsFlow implements Flow {
+  private readonly segments: readonly Buffer[]
+  private readonly sink: BodySink
+  private next = 0
+  private running = false
+  private done = false
+
+  constructor(segments: readonly Buffer[], sink: BodySink) {
+    this.segments = segments
+    this.sink = sink
+    this.resume()
+  }
+
+  resume(): void {
+    if (this.running || this.done) return
+    this.running = true
+    let wanted = true
+    while (wanted && !this.done && this.next < this.segments.length) wanted = this.sink.data(this.segments[this.next++] as Buffer)
+    this.running = false
+    if (!this.done && this.next === this.segments.length) {
+      this.done = true
+      this.sink.end()
+    }
+  }
+
+  abort(): void {
+    this.done = true
+  }
+}
+
+/** Part of a body that a memory store keeps. */
+export function sliceBody(body: Body, range: ByteRange): Body {
+  if (body instanceof SegmentsBody) return body.slice(range)
+  const whole = body as WholeBody
+  return new WholeBody(whole.latin1 !== undefined ? whole.latin1.slice(range.start, range.end + 1) : (whole.bytes as Uint8Array).subarray(range.start, range.end + 1))
+}
