@@ -70,9 +70,6 @@ class DerivedRequest implements ProxyRequest {
   get peerAddress(): string {
     return this.base.peerAddress
   }
-  get upgrade(): string | undefined {
-    return this.base.upgrade
-  }
   get onInterim(): ((status: number, headers: HeaderMap) => void) | undefined {
     const base = this.base
     return base.onInterim === undefined ? undefined : (status, headers) => base.onInterim?.(status, headers)

@@ -1,4 +1,4 @@
-import type { Duplex, Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import type { Context } from './context.ts'
 import type { ProxyError } from './errors.ts'
 import type { Exchange } from './exchange.ts'
@@ -68,8 +68,6 @@ export interface ProxyRequest {
   readonly remoteAddress: string
   /** Address of the socket's peer, no port. */
   readonly peerAddress: string
-  /** Protocol of an Upgrade that the listener allowed. */
-  readonly upgrade?: string | undefined
   /** Passes an interim answer (1xx) on to the client. Absent where the host cannot. */
   readonly onInterim?: ((status: number, headers: HeaderMap) => void) | undefined
   /** Aborted when the client has left before its answer was complete. Made when first read. */
@@ -85,8 +83,6 @@ export interface ProxyResponse {
   status: number
   headers: HeaderMap
   body: Body
-  /** With status 101: the connection that was switched. */
-  upgrade?: Duplex | undefined
 }
 
 /** Answers one request, or throws a `ProxyError`. Always a Promise. */
