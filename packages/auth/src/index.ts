@@ -1,1 +1,7 @@
-export {}
+export { type ApiKeyOptions, createApiKeyVerifier } from './api-key.ts'
+export { type BasicOptions, createBasicVerifier, type Users } from './basic.ts'
+export { type BearerOptions, createBearerVerifier } from './bearer.ts'
+export { constantTimeIndexOf, MAX_CREDENTIAL_LENGTH } from './constant-time.ts'
+export { type AuthenticateOptions, type AuthenticateSettings, authenticate, type VerifierOptions } from './middleware.ts'
+export type { Tokens } from './tokens.ts'
+export { type AnyOf, anyOf, type Verifier } from './verifier.ts'

@@ -48,7 +48,7 @@ export interface CacheWriter {
   commit(): Promise<boolean>
   abort(): void
   /** The bytes written so far from `offset` on, and those still to come; ends after commit was called, fails after abort. Absent where a store cannot read what is not committed. */
-  readFrom?(offset: number): Body
+  readonly readFrom?: ((offset: number) => Body) | undefined
 }
 
 /** What is known of a response apart from its body. Plain JSON data. Wall-clock times in milliseconds since 1970. */

@@ -1,0 +1,71 @@
+import { combined, type HeaderMap } from '@proxy/pipeline'
+import { parseHttpDate } from './cache-control.ts'
+
+/** Whether a GET or HEAD for this stored response is answered 304: RFC 9110 section 13.2.2. */
+export function notModified(request: Readonly<HeaderMap>, stored: Readonly<HeaderMap>): boolean {
+  const ifNoneMatch = combined(request['if-none-match'])
+  if (ifNoneMatch !== undefined) return matchesAny(ifNoneMatch, combined(stored.etag))
+  const since = request['if-modified-since']
+  if (since === undefined) return false
+  const sinceMs = parseHttpDate(since)
+  const modifiedMs = parseHttpDate(stored['last-modified'])
+  return sinceMs !== undefined && modifiedMs !== undefined && modifiedMs <= sinceMs
+}
+
+/** Weak comparison against a list of entity tags (RFC 9110 section 8.8.3.2). A comma inside a quoted tag does not divide. */
+function matchesAny(list: string, etag: string | undefined): boolean {
+  if (list.trim() === '*') return true
+  if (etag === undefined) return false
+  const opaque = withoutWeakness(etag)
+  if (list === etag) return true
+  for (const match of list.matchAll(/(?:W\/)?"[^"]*"/g)) if (withoutWeakness(match[0]) === opaque) return true
+  return false
+}
+
+function withoutWeakness(etag: string): string {
+  return etag.startsWith('W/') ? etag.slice(2) : etag
+}
+
+/** Whether a Range may be honoured: If-Range is absent, or names this very representation (strong comparison, RFC 9110 section 13.1.5). */
+export function ifRangeHolds(request: Readonly<HeaderMap>, stored: Readonly<HeaderMap>): boolean {
+  const ifRange = combined(request['if-range'])
+  if (ifRange === undefined) return true
+  if (ifRange.startsWith('"')) return ifRange === combined(stored.etag)
+  if (ifRange.startsWith('W/')) return false
+  const date = parseHttpDate(ifRange)
+  const modified = parseHttpDate(stored['last-modified'])
+  const sent = parseHttpDate(stored.date)
+  // A date is a strong validator only when it lies a second or more before the response was made.
+  return date !== undefined && date === modified && sent !== undefined && sent - modified >= 1000
+}
+
+/** Fields of a 304 (RFC 9110 section 15.4.5), and those that say how the cache came by it. */
+const keptIn304: ReadonlySet<string> = new Set(['cache-control', 'content-location', 'date', 'etag', 'expires', 'vary', 'last-modified', 'age', 'via', 'cache-status'])
+
+/** Removes from a response's fields what describes a body that is not sent. */
+export function strip304(headers: HeaderMap): void {
+  for (const name in headers) if (name.startsWith('content-') && !keptIn304.has(name)) delete headers[name]
+}
+
+/** Adds to the request the validators of a stored response, replacing the client's own conditions. */
+export function addValidators(headers: HeaderMap, stored: Readonly<HeaderMap>): void {
+  const etag = combined(stored.etag)
+  if (etag !== undefined) headers['if-none-match'] = etag
+  const modified = combined(stored['last-modified'])
+  if (modified !== undefined) headers['if-modified-since'] = modified
+}
+
+/** Conditions and ranges of the client, which a request that fills the cache must not carry. */
+const conditions = ['if-none-match', 'if-modified-since', 'if-match', 'if-unmodified-since', 'if-range', 'range'] as const
+
+export function removeConditions(headers: HeaderMap): void {
+  for (const name of conditions) delete headers[name]
+}
+
+/** Fields of a 304 that do not replace stored ones: they describe the message, not the representation (RFC 9111 section 3.2). */
+const notUpdated: ReadonlySet<string> = new Set(['content-length', 'content-encoding', 'content-range', 'content-type', 'transfer-encoding', 'set-cookie', 'age', 'vary'])
+
+/** Stored fields after a 304: what it brings replaces what was there. */
+export function updateFields(stored: HeaderMap, from304: Readonly<HeaderMap>): void {
+  for (const name in from304) if (!notUpdated.has(name)) stored[name] = from304[name]
+}

@@ -1,0 +1,44 @@
+import { hash } from 'node:crypto'
+import { combined, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
+import type { VaryIndex } from './store.ts'
+
+/** Longer field values enter a variant's key as their digest. Characters. */
+const MAX_PLAIN_VALUE = 128
+
+/** Namespace, scheme, authority, path and query: everything that selects what the origin is asked for. GET and HEAD share it. */
+export function cacheKey(namespace: string, request: ProxyRequest): string {
+  return `${namespace}|${request.scheme}://${request.authority}${request.target}`
+}
+
+export function requestUrl(request: ProxyRequest): string {
+  return `${request.scheme}://${request.authority}${request.target}`
+}
+
+/** Field names of Vary: lower-case, sorted, each once. */
+export function varyFields(vary: string | string[] | undefined): string[] {
+  const text = combined(vary)
+  if (text === undefined) return []
+  const names = new Set<string>()
+  for (const part of text.toLowerCase().split(',')) {
+    const name = part.trim()
+    if (name !== '') names.add(name)
+  }
+  return [...names].sort()
+}
+
+/** Key of the variant that a request selects. Lines and inner whitespace are normalised (RFC 9111 section 4.1); an absent field differs from an empty one. */
+export function variantKey(base: string, vary: VaryIndex, headers: Readonly<HeaderMap>): string {
+  let key = `${base}\n${vary.generation}`
+  for (const name of vary.fields) {
+    const value = combined(headers[name])
+    if (value === undefined) key += '\n-'
+    else {
+      const normal = value
+        .replace(/\s*,\s*/g, ',')
+        .replace(/\s+/g, ' ')
+        .trim()
+      key += normal.length > MAX_PLAIN_VALUE ? `\n#${hash('sha256', normal, 'base64url')}` : `\n=${normal}`
+    }
+  }
+  return key
+}

@@ -1,0 +1,47 @@
+import { createHeaders, type HeaderMap } from '@proxy/pipeline'
+import { lifetimeMs, type TtlRule } from './policy.ts'
+import type { StoredMeta } from './store.ts'
+
+/**
+ * What a hit needs of an entry, worked out once per metadata record instead of once per request: its lifetime, the fields every answer from it has,
+ * and the text of Age and Cache-Status, which changes once a second.
+ */
+export class Prepared {
+  readonly lifetimeMs: number
+  private readonly fields: HeaderMap
+  private readonly cacheName: string
+  private readonly status: number
+  private second = -1
+  private age = ''
+  private cacheStatus = ''
+  private retryAfter = ''
+
+  constructor(meta: StoredMeta, rules: readonly TtlRule[], cacheName: string) {
+    this.lifetimeMs = lifetimeMs(meta, rules)
+    this.fields = createHeaders(meta.headers)
+    this.cacheName = cacheName
+    this.status = meta.status
+    // RFC 9110 section 8.6 allows none with 204.
+    if (meta.status !== 204) this.fields['content-length'] = String(meta.length)
+  }
+
+  /** Fields of an answer from this entry at the given age; the caller's to change. */
+  headers(ageMs: number): HeaderMap {
+    const second = Math.floor(ageMs / 1000)
+    if (second !== this.second) this.renew(second)
+    const headers = createHeaders(this.fields)
+    headers.age = this.age
+    headers['cache-status'] = this.cacheStatus
+    // A remembered failure says when it is worth asking again.
+    if (this.retryAfter !== '') headers['retry-after'] = this.retryAfter
+    return headers
+  }
+
+  private renew(second: number): void {
+    const ttl = Math.floor(this.lifetimeMs / 1000) - second
+    this.second = second
+    this.age = String(second)
+    this.cacheStatus = `${this.cacheName}; hit; ttl=${ttl}${this.status >= 400 ? '; detail=negative' : ''}`
+    if (this.status === 429 || this.status >= 500) this.retryAfter = String(Math.max(1, ttl))
+  }
+}
