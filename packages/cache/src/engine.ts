@@ -46,7 +46,6 @@ interface Found {
   readonly entry: CacheEntry | undefined
 }
 
-const never = new AbortController().signal
 /** Base records outlive the variants they lead to by this much, so that not every new variant rewrites them. */
 const INDEX_EXTRA_MS = 24 * 3_600_000
 
@@ -243,7 +242,7 @@ export class CacheEngine {
     let response: ProxyResponse
     try {
       // The fill is the cache's own: it does not end because the client that happened to come first has left.
-      response = await next(derive(request, { headers, signal: never }))
+      response = await next(derive(request, { headers, signal: new AbortController().signal }))
     } catch (error) {
       this.rememberFailure(found, request, error, requestTime)
       this.forget(keys)

@@ -1,1 +1,2 @@
-export {}
+export type { RequestHeaderRules } from './request-headers.ts'
+export { type UpstreamHandler, type UpstreamOptions, type UpstreamTlsOptions, upstream } from './upstream.ts'
