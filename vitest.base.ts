@@ -8,7 +8,7 @@ const packages = fileURLToPath(new URL('./packages/', import.meta.url))
  * `@proxy/cache` is packages/cache/src/index.ts and `@proxy/cache/conformance` is packages/cache/src/conformance.ts.
  * The built and packed packages are tested by `test/packed.test.ts` of the testing package.
  */
-export const tests = () =>
+export const tests = (overrides: { include?: string[]; testTimeout?: number } = {}) =>
   defineConfig({
     resolve: {
       alias: [
@@ -17,12 +17,12 @@ export const tests = () =>
       ]
     },
     test: {
-      include: ['test/**/*.test.ts'],
-      testTimeout: 30_000,
+      include: overrides.include ?? ['test/**/*.test.ts'],
+      testTimeout: overrides.testTimeout ?? 30_000,
       hookTimeout: 60_000,
       teardownTimeout: 20_000,
       maxWorkers: 2,
       dangerouslyIgnoreUnhandledErrors: false,
-      reporters: process.env.PROXY_REPORT_DIR ? ['default', ['json', { outputFile: `${process.env.PROXY_REPORT_DIR}/${process.env.npm_package_name?.replace('/', '+')}.json` }]] : ['default']
+      reporters: ['default', ['json', { outputFile: '.report/vitest.json' }]]
     }
   })

@@ -1,1 +1,6 @@
-export {}
+export { byClientAddress, byHeader, byPrincipal, type ClientAddressOptions, composite, type KeyFunction } from './keys.ts'
+export type { Decision, Limiter, MemoryLimiter, Policy } from './limiter.ts'
+export { type RateLimitOptions, rateLimit } from './middleware.ts'
+export type { SlidingWindowSettings, TokenBucketSettings } from './policy.ts'
+export { type SlidingWindowOptions, slidingWindow } from './sliding-window.ts'
+export { type TokenBucketOptions, tokenBucket } from './token-bucket.ts'
