@@ -1,1 +1,9 @@
-export {}
+export { type Balancer, type BalancerOptions, createBalancer, type PickHint, type StateChange } from './balancer.ts'
+export type { PassiveHealthOptions, StateChangeReason } from './health.ts'
+export type { Lease, Outcome } from './lease.ts'
+export { leastConnections } from './least-connections.ts'
+export { type BalanceOptions, balance } from './middleware.ts'
+export { random } from './random.ts'
+export { roundRobin } from './round-robin.ts'
+export type { Strategy, StrategyName } from './strategy.ts'
+export type { TargetOptions, TargetState, TargetStatus } from './target.ts'
