@@ -113,7 +113,10 @@ async function testNodes() {
       if (bin === undefined) return 1
       for (const name of packages.filter((one) => one !== 'testing')) {
         console.log(`\n${name} on Node ${version}`)
-        const code = run(bin, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--reporter=dot'], { cwd: join(root, 'packages', name), env: { ...env, PATH: `${join(bin, '..')}:${process.env.PATH}` } })
+        const code = run(bin, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--reporter=dot'], {
+          cwd: join(root, 'packages', name),
+          env: { ...env, PATH: `${join(bin, '..')}:${process.env.PATH}` }
+        })
         record(`${name} on Node ${version}`, code === 0)
         status = Math.max(status, code)
       }
@@ -201,4 +204,3 @@ function bench() {
 function audit() {
   return run('pnpm', ['audit', '--prod'])
 }
-

@@ -53,7 +53,11 @@ const packages: Package[] = globSync('{packages,apps}/*/package.json', { cwd: ro
   )
   return { dir, manifest: JSON.parse(readFileSync(join(root, file), 'utf8')) as Manifest, imports }
 })
-const bare = (specifier: string): string => specifier.split('/').slice(0, specifier.startsWith('@') ? 2 : 1).join('/')
+const bare = (specifier: string): string =>
+  specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/')
 
 test('every package has its rule', () => {
   expect(packages.map(({ manifest }) => manifest.name).sort()).toEqual(Object.keys(mayImport).sort())
@@ -86,7 +90,8 @@ describe.each(packages)('$manifest.name', ({ dir, manifest, imports }) => {
   test('has the skeleton of a package', () => {
     if (manifest.private) return
     const files = new Set(globSync([`${dir}/*`, `${dir}/src/*.ts`, `${dir}/test/*.ts`], { cwd: root }).map((file) => file.slice(dir.length + 1)))
-    for (const file of ['README.md', 'tsconfig.json', 'tsconfig.build.json', 'tsup.config.ts', 'vitest.config.ts', 'src/index.ts', 'test/readme.test.ts']) expect(files, `${dir}/${file}`).toContain(file)
+    for (const file of ['README.md', 'tsconfig.json', 'tsconfig.build.json', 'tsup.config.ts', 'vitest.config.ts', 'src/index.ts', 'test/readme.test.ts'])
+      expect(files, `${dir}/${file}`).toContain(file)
     expect(manifest.engines?.node).toMatch(dir.startsWith('apps/') ? /^>=/ : /^>=22\.19$/)
   })
 
