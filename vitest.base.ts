@@ -6,7 +6,7 @@ const packages = fileURLToPath(new URL('./packages/', import.meta.url))
 /**
  * Tests import the sources of sibling packages, so a change is seen without a build:
  * `@proxy/cache` is packages/cache/src/index.ts and `@proxy/cache/conformance` is packages/cache/src/conformance.ts.
- * The built and packed packages are tested by `test/packed.test.ts` of the testing package.
+ * The packed packages are tested by scripts/test/packed.test.ts.
  */
 export const tests = (overrides: { include?: string[]; testTimeout?: number } = {}) =>
   defineConfig({

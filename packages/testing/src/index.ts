@@ -1,1 +1,9 @@
-export {}
+export { createFakeClock, type FakeClock } from './fake-clock.ts'
+export type { FaultMode } from './fault-mode.ts'
+export { type FaultProxy, startFaultProxy } from './fault-proxy.ts'
+export { type Origin, type OriginListener, type RecordedRequest, startOrigin } from './origin.ts'
+export { RawExchangeError, type RawExchangeOptions, rawExchange } from './raw-client.ts'
+export { type RedisServer, startRedis } from './redis-server.ts'
+export { type S3Server, type S3Service, startS3 } from './s3-server.ts'
+export { type RunServices, sharedRedisUrl, sharedS3, startServices } from './services.ts'
+export type { S3Access } from './sigv4.ts'
