@@ -1,1 +1,5 @@
-export {}
+export { S3Error, type S3FailureKind } from './errors.ts'
+export type { S3Fault } from './health.ts'
+export type { S3Credentials, S3StoreOptions } from './options.ts'
+export { S3Store, type S3StoreStats } from './store.ts'
+export type { DropReason } from './writer.ts'
