@@ -1,0 +1,73 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { sharedRedisUrl } from '@proxy/testing'
+import { Redis } from 'ioredis'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { connectRedis } from '../src/connect.ts'
+import { RedisStore } from '../src/redis-store.ts'
+import { connected } from './support.ts'
+
+const readme = await readFile(join(import.meta.dirname, '..', 'README.md'), 'utf8')
+
+test('the example runs and prints what it says', async () => {
+  const examples = [...readme.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map((match) => match[1] as string)
+  expect(examples.length).toBe(1)
+  const dir = await mkdtemp(join(import.meta.dirname, '.readme-'))
+  onTestFinished(() => rm(dir, { recursive: true }))
+  vi.stubEnv('REDIS_URL', await sharedRedisUrl())
+  const log = vi.spyOn(console, 'log').mockImplementation(() => {})
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
+  onTestFinished(() => {
+    vi.unstubAllEnvs()
+    vi.restoreAllMocks()
+  })
+  for (const [i, example] of examples.entries()) {
+    const file = join(dir, `example-${i}.ts`)
+    await writeFile(file, example)
+    await import(pathToFileURL(file).href)
+    const promised = [...example.matchAll(/console\.log\(.*\) \/\/ (.*)$/gm)].map((match) => match[1])
+    expect(log.mock.calls.map((args) => args.join(' '))).toEqual(promised)
+    log.mockClear()
+  }
+  expect(warn).not.toHaveBeenCalled()
+})
+
+test('the defaults are those of the tables', async () => {
+  const sections = readme.split(/^## /m)
+  const table = (title: string): Map<string, string> => {
+    const section = sections.find((one) => one.startsWith(title)) as string
+    return new Map([...section.matchAll(/^\| `([\w.]+)` +\| ([^|]+)\|/gm)].map((match) => [match[1] as string, (match[2] as string).trim()]))
+  }
+  const connection = connectRedis('redis://127.0.0.1:1')
+  onTestFinished(() => connection.close())
+  const { options } = connection.client
+  const connect = table('`connectRedis')
+  expect([...connect.keys()]).toEqual(['commandTimeoutMs', 'connectTimeoutMs', 'socketTimeoutMs', 'maxReconnectDelayMs', 'connectionName', 'tls', 'onFault'])
+  expect(connect.get('commandTimeoutMs')).toBe(String(options.commandTimeout))
+  expect(connect.get('connectTimeoutMs')).toBe(String(options.connectTimeout))
+  expect(connect.get('socketTimeoutMs')).toBe(String(options.socketTimeout))
+  const store = table('`new RedisStore')
+  expect(Object.fromEntries(store)).toMatchObject({
+    prefix: '`cache:`',
+    maxEntryBytes: '1 MiB',
+    maxPendingBytes: '16 MiB',
+    maxPendingCommands: '4096',
+    commandTimeoutMs: '100',
+    'breaker.failureThreshold': '5',
+    'breaker.openMs': '1000'
+  })
+
+  const redis = await connected(await sharedRedisUrl())
+  const meta = { v: 1 as const, url: '', namespace: '', status: 200, headers: {}, tags: [], requestTime: 0, responseTime: 0, initialAgeMs: 0, keepUntil: Date.now() + 60_000 }
+  const dropped = (length: number, writers = 1): number => {
+    const one = new RedisStore({ redis })
+    for (let i = 0; i < writers; i++) one.put('k', { ...meta }).write(Buffer.alloc(length))
+    return one.stats().droppedWrites
+  }
+  expect(dropped(1024 * 1024)).toBe(0)
+  expect(dropped(1024 * 1024 + 1)).toBe(1)
+  expect(dropped(1024 * 1024 - 1000, 16)).toBe(0)
+  expect(dropped(1024 * 1024 - 1000, 17)).toBe(1)
+  expect(redis).toBeInstanceOf(Redis)
+})
