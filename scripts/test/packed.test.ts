@@ -83,10 +83,10 @@ console.log(verifier.verify({ authorization: 'Bearer a-long-secret-token' })?.id
     output: 'a miss, at once',
     code: `import { connectRedis, RedisStore } from '@proxy/cache-redis'
 const redis = connectRedis('redis://127.0.0.1:1')
-const store = new RedisStore({ redis })
+const store = new RedisStore({ redis: redis.client })
 console.log(await store.get('key').then(() => 'an answer', () => 'a miss, at once'))
 await store.close()
-process.exit()`
+await redis.close()`
   },
   '@proxy/store-s3': {
     output: 'a miss',
@@ -99,8 +99,8 @@ await store.close()`
     output: '200',
     code: `import { createServer } from '@proxy/server'
 const server = await createServer({ listeners: [{ host: '127.0.0.1', port: 0 }], pools: { origin: { targets: ['http://127.0.0.1:1'] } }, observability: { logLevel: 'silent' } })
-const [address] = await server.listen()
-console.log((await fetch(\`http://127.0.0.1:\${address?.port}/_proxy/health\`)).status)
+await server.listen()
+console.log((await fetch(\`\${server.urls[0]}/_proxy/health\`)).status)
 await server.close()`
   }
 }
