@@ -82,6 +82,7 @@ class ReadableSource implements BodySource {
 
   constructor(readable: Readable) {
     this.readable = readable
+    this.failure = readable.errored ?? undefined
     readable.on('error', (error: Error) => {
       this.failure ??= error
     })
@@ -96,12 +97,20 @@ class ReadableSource implements BodySource {
       if (error === undefined) sink.end()
       else sink.error(streamError(error))
     }
-    if (this.failure !== undefined || readable.destroyed) {
-      settle(readable.readableEnded && this.failure === undefined ? undefined : (this.failure ?? new Error('the stream was closed before it was read')))
+    if (this.failure !== undefined || readable.destroyed || readable.readableEnded) {
+      // Ended before it was started: nothing was in it, or someone else has taken it and an empty body would pass for the whole.
+      const empty = this.failure === undefined && readable.readableEnded && !readable.readableDidRead
+      settle(empty ? undefined : (this.failure ?? new Error('the stream was closed or read before the body was started')))
       return doneFlow
     }
-    readable.on('data', (chunk: Uint8Array | string) => {
-      if (!done && !sink.data(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)) readable.pause()
+    readable.on('data', (chunk: unknown) => {
+      if (done) return
+      if (typeof chunk === 'string' || chunk instanceof Uint8Array) {
+        if (!sink.data(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)) readable.pause()
+        return
+      }
+      settle(new TypeError('the stream of a body yields something that is no bytes'))
+      readable.destroy()
     })
     readable.on('end', () => settle(undefined))
     readable.on('error', settle)
@@ -153,7 +162,7 @@ class SourceReadable extends Readable implements BodySink {
     else {
       this.started = true
       this.flow = this.source.start(this)
-      if (this.destroyed && !this.finished) this.flow.abort()
+      if (this.destroyed) this.flow.abort()
     }
   }
 
@@ -182,9 +191,13 @@ class SourceReadable extends Readable implements BodySink {
   }
 }
 
-/** Reads a body whole. Throws `BODY_TOO_LARGE` (413) beyond `maxBytes`, or what the body broke off with. */
+/** Reads a body whole. Rejects with `BODY_TOO_LARGE` (413) beyond `maxBytes`, without reading anything when the length is known, or with what the body broke off with. */
 export function readAll(body: Body, maxBytes: number): Promise<Buffer> {
   if (body === null) return Promise.resolve(Buffer.alloc(0))
+  if ((bodyLength(body) ?? 0) > maxBytes) {
+    discardBody(body)
+    return Promise.reject(tooLargeError(maxBytes))
+  }
   return new Promise((resolve, reject) => {
     const chunks: Uint8Array[] = []
     let size = 0
@@ -194,7 +207,7 @@ export function readAll(body: Body, maxBytes: number): Promise<Buffer> {
       data(chunk) {
         size += chunk.byteLength
         if (size > maxBytes) {
-          if (!tooLarge) reject(new ProxyError(`the body is larger than ${maxBytes} bytes`, { code: 'BODY_TOO_LARGE', status: 413, source: 'client' }))
+          if (!tooLarge) reject(tooLargeError(maxBytes))
           tooLarge = true
           flow?.abort()
           return false
@@ -207,4 +220,8 @@ export function readAll(body: Body, maxBytes: number): Promise<Buffer> {
     })
     if (tooLarge) flow.abort()
   })
+}
+
+function tooLargeError(maxBytes: number): ProxyError {
+  return new ProxyError(`the body is larger than ${maxBytes} bytes`, { code: 'BODY_TOO_LARGE', status: 413, source: 'client' })
 }

@@ -25,12 +25,7 @@ export class Context {
 
   /** The value set last for `key`, or undefined. */
   get<T>(key: ContextKey<T>): T | undefined {
-    let node: Context | undefined = this
-    while (node !== undefined) {
-      if (node.key === key) return node.value as T
-      node = node.parent
-    }
-    return undefined
+    return this.key === key ? (this.value as T) : this.parent?.get(key)
   }
 
   /** A context with one more value. */

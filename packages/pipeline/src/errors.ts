@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import { createHeaders } from './headers.ts'
 import type { ProxyResponse } from './types.ts'
 
@@ -51,8 +52,17 @@ export function isProxyError(value: unknown): value is ProxyError {
 /** Any thrown value as a `ProxyError`: what is not one already is a fault of the proxy, 500. */
 export function toProxyError(value: unknown): ProxyError {
   if (isProxyError(value)) return value
-  const message = value instanceof Error ? value.message : String(value)
+  const message = value instanceof Error ? value.message : describe(value)
   return new ProxyError(message, { code: 'PROXY_INTERNAL', status: 500, source: 'proxy', proxyStatus: 'proxy_internal_error', cause: value })
+}
+
+function describe(value: unknown): string {
+  try {
+    return String(value)
+  } catch {
+    // An object without a prototype has no text; that it was thrown is what matters.
+    return 'a value that has no text was thrown'
+  }
 }
 
 /** The client has left: nothing more to do for this request. 499 is never sent, it is what logs show. */
@@ -60,42 +70,33 @@ export function clientAborted(cause?: unknown): ProxyError {
   return new ProxyError('the client closed the connection', { code: 'CLIENT_ABORTED', status: 499, source: 'client', cause })
 }
 
+/** Where the current name (RFC 9110 section 15) is not the one that node:http has. */
 const phrases: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  401: 'Unauthorized',
-  403: 'Forbidden',
-  404: 'Not Found',
-  405: 'Method Not Allowed',
-  408: 'Request Timeout',
   413: 'Content Too Large',
-  414: 'URI Too Long',
-  416: 'Range Not Satisfiable',
-  421: 'Misdirected Request',
-  429: 'Too Many Requests',
-  431: 'Request Header Fields Too Large',
-  500: 'Internal Server Error',
-  501: 'Not Implemented',
-  502: 'Bad Gateway',
-  503: 'Service Unavailable',
-  504: 'Gateway Timeout',
-  505: 'HTTP Version Not Supported'
+  422: 'Unprocessable Content'
 }
 
 export interface ErrorResponseOptions {
-  /** Name of this proxy in Proxy-Status (RFC 9209). Default `proxy`. */
+  /** Name of this proxy in Proxy-Status (RFC 9209), a token. Default `proxy`. */
   readonly proxyName?: string
+}
+
+/** Throws TypeError when `name` is no sf-token (RFC 9651 section 3.3.4): in a field it would break every answer to a failure. */
+export function checkProxyName(name: string | undefined): void {
+  if (name !== undefined && !/^[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*$/.test(name)) throw new TypeError(`"${name}" is no token: it cannot be a proxyName`)
 }
 
 /** The one place that turns a failure into an answer: status, standard phrase, Proxy-Status and Retry-After. No message, no stack, no address. */
 export function errorResponse(error: unknown, options?: ErrorResponseOptions): ProxyResponse {
   const failure = toProxyError(error)
-  const status = failure.status >= 400 && failure.status <= 599 ? failure.status : 500
-  const body = Buffer.from(`${phrases[status] ?? (status < 500 ? 'Bad Request' : 'Internal Server Error')}\n`, 'latin1')
+  // 499 is for logs: a client that reads this answer has not left.
+  const status = Number.isInteger(failure.status) && failure.status >= 400 && failure.status <= 599 && failure.status !== 499 ? failure.status : 500
+  const body = Buffer.from(`${phrases[status] ?? STATUS_CODES[status] ?? (status < 500 ? 'Bad Request' : 'Internal Server Error')}\n`, 'latin1')
   const headers = createHeaders()
   headers['content-type'] = 'text/plain; charset=utf-8'
   headers['content-length'] = String(body.length)
   headers['cache-control'] = 'no-store'
   if (failure.proxyStatus !== undefined) headers['proxy-status'] = `${options?.proxyName ?? 'proxy'}; error=${failure.proxyStatus}`
-  if (failure.retryAfter !== undefined) headers['retry-after'] = String(Math.max(1, Math.ceil(failure.retryAfter)))
+  if (failure.retryAfter !== undefined && Number.isFinite(failure.retryAfter)) headers['retry-after'] = String(Math.max(1, Math.ceil(failure.retryAfter)))
   return { status, headers, body }
 }

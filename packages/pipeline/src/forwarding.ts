@@ -50,13 +50,17 @@ export class TrustedProxies {
   /** The rightmost address of X-Forwarded-For that is not one of ours; `peer` when there is none or the peer itself is not trusted. */
   clientAddress(peer: string, forwardedFor: string | string[] | undefined): string {
     if (forwardedFor === undefined || !this.trusts(peer)) return peer
-    const hops = (combined(forwardedFor) as string).split(',')
+    const hops = combined(forwardedFor) as string
     let client = peer
-    for (let i = hops.length - 1; i >= 0; i--) {
-      const hop = bareAddress((hops[i] as string).trim())
+    let end = hops.length
+    // From the right, and no further than needed: what stands on the left is the client's to make long.
+    while (end >= 0) {
+      const comma = end === 0 ? -1 : hops.lastIndexOf(',', end - 1)
+      const hop = bareAddress(hops.slice(comma + 1, end).trim())
       if (hop === undefined) break
       client = hop
       if (!this.trusts(hop)) break
+      end = comma
     }
     return client
   }
@@ -64,16 +68,18 @@ export class TrustedProxies {
 
 /** `192.0.2.1:4711` -> `192.0.2.1`, `[2001:db8::1]:80` -> `2001:db8::1`; undefined when it is no address. */
 function bareAddress(text: string): string | undefined {
-  let address = text
-  if (address.startsWith('[')) address = address.slice(1, address.indexOf(']'))
-  else if (address.includes('.') && address.includes(':')) address = address.slice(0, address.indexOf(':'))
-  return isIP(address) === 0 ? undefined : address
+  if (isIP(text) !== 0) return plainAddress(text)
+  const parts = /^(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d{1,5})?$/.exec(text)
+  const address = parts?.[1] ?? parts?.[2] ?? ''
+  return isIP(address) === 0 ? undefined : plainAddress(address)
 }
 
-/** `::ffff:192.0.2.1`, an IPv4 peer on a dual-stack socket, as `192.0.2.1`. */
+/** `::ffff:192.0.2.1`, an IPv4 peer on a dual-stack socket, as `192.0.2.1`; `fe80::1%eth0`, a link-local peer, without its zone. */
 export function plainAddress(address: string | undefined): string {
   if (address === undefined) return ''
-  return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
+  if (address.startsWith('::ffff:') && address.includes('.')) return address.slice(7)
+  const zone = address.indexOf('%')
+  return zone === -1 ? address : address.slice(0, zone)
 }
 
 export interface ForwardingOptions {
@@ -91,9 +97,11 @@ export function addForwardingHeaders(headers: HeaderMap, request: ProxyRequest, 
     headers.via = before === undefined ? `${request.httpVersion} ${via}` : `${before}, ${request.httpVersion} ${via}`
   }
   if (options?.xForwarded !== false) {
+    // Empty on hosts that do not know it, and on local sockets; the authority is with an HTTP/1.0 client that named none.
+    const { peerAddress, authority } = request
     const before = combined(headers['x-forwarded-for'])
-    headers['x-forwarded-for'] = before === undefined ? request.peerAddress : `${before}, ${request.peerAddress}`
-    headers['x-forwarded-host'] ??= request.authority
+    if (peerAddress !== '') headers['x-forwarded-for'] = before === undefined ? peerAddress : `${before}, ${peerAddress}`
+    if (authority !== '') headers['x-forwarded-host'] ??= authority
     headers['x-forwarded-proto'] ??= request.scheme
   }
 }

@@ -32,15 +32,13 @@ const protectedFields: ReadonlySet<string> = new Set([
   'cache-control',
   'via',
   'forwarded',
-  'x-forwarded-for',
-  'x-forwarded-host',
-  'x-forwarded-proto',
   'x-real-ip',
   'age',
   'date',
   'etag',
   'content-type',
   'content-encoding',
+  'content-range',
   'set-cookie',
   'vary',
   'expires'
@@ -53,7 +51,7 @@ export function connectionOptions(connection: string | string[] | undefined): Re
   const names = new Set<string>()
   for (const part of text.toLowerCase().split(',')) {
     const name = part.trim()
-    if (name !== '' && name !== 'close' && name !== 'keep-alive' && !protectedFields.has(name)) names.add(name)
+    if (name !== '' && name !== 'close' && name !== 'keep-alive' && !protectedFields.has(name) && !name.startsWith('x-forwarded-')) names.add(name)
   }
   return names.size === 0 ? undefined : names
 }

@@ -1,53 +1,41 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { checkLine } from './answer-head.ts'
+import { isClosed, onClosed } from './connection.ts'
 import { Context } from './context.ts'
-import { clientAborted } from './errors.ts'
+import { clientAborted, ProxyError } from './errors.ts'
 import { Exchange } from './exchange.ts'
 import type { TrustedProxies } from './forwarding.ts'
-import { checkRawRequest, type RawRequest } from './raw-request.ts'
+import { headersToRaw } from './headers.ts'
+import { stripHopByHop } from './hop-by-hop.ts'
+import { RawRequest } from './raw-request.ts'
 import type { Body, BodySink, BodySource, Flow, HeaderMap, ProxyRequest } from './types.ts'
 
 /** A request of node:http (or its HTTP/2 compatibility layer) as the pipeline sees it. */
-export class NodeRequest implements ProxyRequest {
+export class NodeRequest extends RawRequest implements ProxyRequest {
   readonly exchange: Exchange = new Exchange()
   private readonly incoming: IncomingMessage
   private readonly outgoing: ServerResponse
-  private readonly raw: RawRequest
   private controller: AbortController | undefined
+  private upload: IncomingBody | undefined
 
-  /** Throws `ProxyError` 400 when the raw message may not be forwarded. */
+  /** Throws `ProxyError` 400 or 501 when the raw message may not be forwarded. */
   constructor(incoming: IncomingMessage, outgoing: ServerResponse, trusted: TrustedProxies) {
+    super(incoming, trusted)
     this.incoming = incoming
     this.outgoing = outgoing
-    this.raw = checkRawRequest(incoming, trusted)
   }
 
   get method(): string {
     return this.incoming.method as string
   }
-  get target(): string {
-    return this.raw.target
-  }
-  get authority(): string {
-    return this.raw.authority
-  }
-  get scheme(): 'http' | 'https' {
-    return this.raw.scheme
-  }
   get httpVersion(): '1.0' | '1.1' | '2' {
     const version = this.incoming.httpVersion
     return version === '1.1' ? '1.1' : version === '1.0' ? '1.0' : '2'
   }
-  get headers(): HeaderMap {
-    return this.raw.headers
-  }
   get body(): Body {
-    return this.raw.hasBody ? new IncomingBody(this.incoming, this.outgoing, this.raw.headers['content-length']) : null
-  }
-  get remoteAddress(): string {
-    return this.raw.remoteAddress
-  }
-  get peerAddress(): string {
-    return this.raw.peerAddress
+    if (!this.hasBody) return null
+    this.upload ??= new IncomingBody(this.incoming, this.outgoing, this.headers['content-length'])
+    return this.upload
   }
   get context(): Context {
     return Context.empty
@@ -57,11 +45,12 @@ export class NodeRequest implements ProxyRequest {
       const controller = new AbortController()
       const { outgoing } = this
       this.controller = controller
-      if (outgoing.destroyed) controller.abort(clientAborted())
-      else
-        outgoing.once('close', () => {
-          if (!outgoing.writableFinished) controller.abort(clientAborted())
-        })
+      const onClose = (): void => {
+        // A response closes also when all is well: work that goes on behind it is not to be stopped by that. (HTTP/2 counts one that was reset as finished.)
+        if (!outgoing.writableFinished || (this.httpVersion === '2' && this.incoming.aborted)) controller.abort(clientAborted())
+      }
+      if (isClosed(outgoing)) onClose()
+      else onClosed(outgoing, onClose)
     }
     return this.controller.signal
   }
@@ -73,20 +62,22 @@ export class NodeRequest implements ProxyRequest {
   private sendInterim(status: number, headers: HeaderMap): void {
     const { outgoing } = this
     // HTTP/1.0 has no interim answers, and none may follow the final one (RFC 9110 section 15.2).
-    if (outgoing.headersSent || outgoing.destroyed || this.httpVersion === '1.0') return
-    const lines: Record<string, string | string[]> = {}
-    for (const name in headers) {
-      const value = headers[name]
-      if (value !== undefined) lines[name] = value
-    }
+    if (outgoing.headersSent || isClosed(outgoing) || this.httpVersion === '1.0') return
+    // 100 is between two hops and is ours to send; 101 would give the connection away.
+    if (status < 102 || status > 199) return
+    const fields = stripHopByHop(headers)
+    delete fields['content-length']
+    const lines = headersToRaw(fields)
     try {
+      // Node before 26 writes them as they are, line breaks too.
+      for (let i = 0; i < lines.length; i += 2) checkLine(lines[i] as string, lines[i + 1] as string)
       // Node before 26 has only the two of its own, and writeEarlyHints wants a Link.
-      const sender = outgoing as { writeInformation?: (status: number, headers: Record<string, string | string[]>) => void }
-      if (sender.writeInformation !== undefined) sender.writeInformation(status, lines)
+      const sender = outgoing as { writeInformation?: (status: number, headers: HeaderMap | string[]) => void }
+      if (sender.writeInformation !== undefined) sender.writeInformation(status, this.httpVersion === '2' ? fields : lines)
       else if (status === 102) outgoing.writeProcessing()
-      else if (status === 103 && lines.link !== undefined) outgoing.writeEarlyHints(lines)
+      else if (status === 103 && fields.link !== undefined) outgoing.writeEarlyHints(fields as Record<string, string | string[]>)
     } catch {
-      // An interim answer that Node finds malformed is left out: the final one does not depend on it.
+      // A malformed interim answer is left out: the final one does not depend on it.
     }
   }
 }
@@ -96,6 +87,7 @@ class IncomingBody implements BodySource {
   readonly length: number | undefined
   private readonly incoming: IncomingMessage
   private readonly outgoing: ServerResponse
+  private started = false
 
   constructor(incoming: IncomingMessage, outgoing: ServerResponse, contentLength: string | string[] | undefined) {
     this.incoming = incoming
@@ -105,7 +97,13 @@ class IncomingBody implements BodySource {
 
   start(sink: BodySink): Flow {
     const { incoming, outgoing } = this
-    if (awaitsContinue(incoming) && !outgoing.headersSent) outgoing.writeContinue()
+    if (this.started || incoming.readableDidRead) {
+      // By another layer, or by the host (a body parser): what is left of it would pass for the whole.
+      sink.error(new ProxyError('the request body was read before', { code: 'REQUEST_BODY_USED', status: 500, source: 'proxy', proxyStatus: 'proxy_internal_error' }))
+      return { resume() {}, abort() {} }
+    }
+    this.started = true
+    if (awaitsContinue(incoming) && !outgoing.headersSent && !isClosed(outgoing)) outgoing.writeContinue()
     let done = false
     const onData = (chunk: Buffer): void => {
       if (!sink.data(chunk)) incoming.pause()
@@ -119,11 +117,14 @@ class IncomingBody implements BodySource {
       return true
     }
     const onEnd = (): void => {
-      if (finish()) sink.end()
+      // HTTP/2 ends an upload that was reset like one that is complete.
+      if (incoming.aborted) onClose()
+      else if (finish()) sink.end()
     }
     const onClose = (): void => {
       if (finish()) sink.error(clientAborted())
     }
+    // Stays: an abort that nobody listens to would end the process.
     incoming.on('error', onClose)
     incoming.on('end', onEnd)
     incoming.on('close', onClose)
@@ -145,9 +146,14 @@ class IncomingBody implements BodySource {
   discard(): void {}
 }
 
+/** As node:http reads it, so that what made it emit `checkContinue` is answered here. */
+const continueExpectation = /(?:^|\W)100-continue(?:$|\W)/i
+
 /** Whether the client waits for a 100 that node:http has not sent by itself (it does where the server has no `checkContinue` listener). */
 function awaitsContinue(incoming: IncomingMessage): boolean {
-  if (incoming.headers.expect?.toLowerCase() !== '100-continue') return false
+  const { expect } = incoming.headers
+  // RFC 9110 section 10.1.1: an HTTP/1.0 client is not sent a 100.
+  if (expect === undefined || !continueExpectation.test(expect) || incoming.httpVersion === '1.0') return false
   const server = (incoming.socket as { server?: { listenerCount(event: string): number } }).server
   return server !== undefined && server.listenerCount('checkContinue') > 0
 }
