@@ -7,5 +7,5 @@ export { cacheResult, createExchangeKey, Exchange, type ExchangeKey, upstreamAtt
 export { addForwardingHeaders, type ForwardingOptions, isForwardingClaim, plainAddress, TrustedProxies } from './forwarding.ts'
 export { appendHeader, combined, createHeaders, headersFromRaw, headersToRaw, single } from './headers.ts'
 export { connectionOptions, isHopByHop, stripHopByHop } from './hop-by-hop.ts'
-export { createRequest, derive, type RequestChanges, type RequestInit, withContext } from './request.ts'
+export { createRequest, derive, neverAborted, type RequestChanges, type RequestInit, withContext } from './request.ts'
 export type { Body, BodySink, BodySource, ByteRange, Flow, Handler, HeaderMap, Middleware, ProxyRequest, ProxyResponse } from './types.ts'

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { badHead, badLength, checkLine, promisedLength } from './answer-head.ts'
-import { bodyLength, discardBody, toSource, WholeBody } from './body.ts'
+import { bodyLength, discardBody, LATIN1_MAX_BYTES, toSource, WholeBody } from './body.ts'
 import { cut, isClosed, isHttp2, onClosed } from './connection.ts'
 import type { ProxyError } from './errors.ts'
 import { createHeaders, headersToRaw } from './headers.ts'
@@ -54,6 +54,12 @@ export function sendResponse(response: ProxyResponse, outgoing: ServerResponse, 
     return
   }
   new ResponseSink(response, outgoing, observer).run()
+}
+
+/** Header and a small body leave in one write when the body is text: a Buffer would be a second one. */
+function endWith(chunk: Uint8Array | undefined, outgoing: ServerResponse): void {
+  if (chunk !== undefined && chunk.byteLength <= LATIN1_MAX_BYTES && Buffer.isBuffer(chunk)) outgoing.end(chunk.toString('latin1'), 'latin1')
+  else outgoing.end(chunk)
 }
 
 function writeHead(status: number, headers: HeaderMap, outgoing: ServerResponse): void {
@@ -129,7 +135,7 @@ class ResponseSink implements BodySink {
       throw error
     }
     if (this.finished && early.length <= 1 && this.trailers === undefined) {
-      outgoing.end(early[0])
+      endWith(early[0], outgoing)
       this.observer?.sent('complete')
       return
     }

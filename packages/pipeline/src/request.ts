@@ -3,6 +3,12 @@ import { Exchange } from './exchange.ts'
 import { createHeaders } from './headers.ts'
 import type { Body, HeaderMap, ProxyRequest } from './types.ts'
 
+/**
+ * The signal of work that no client's leaving ends, such as filling a cache. Shared: who sees this very object need not listen to it
+ * (thousands of listeners on one signal would be a leak of their own).
+ */
+export const neverAborted: AbortSignal = new AbortController().signal
+
 /** What `derive` may replace. */
 export interface RequestChanges {
   readonly method?: string
@@ -90,7 +96,6 @@ export interface RequestInit extends RequestChanges {
 
 /** A request from its parts. Defaults: `GET / HTTP/1.1` from 127.0.0.1 to `localhost`, no fields, no body, never aborted. */
 export function createRequest(init: RequestInit = {}): ProxyRequest {
-  let signal = init.signal
   const address = init.remoteAddress ?? '127.0.0.1'
   return {
     method: init.method ?? 'GET',
@@ -102,10 +107,7 @@ export function createRequest(init: RequestInit = {}): ProxyRequest {
     body: init.body ?? null,
     remoteAddress: address,
     peerAddress: address,
-    get signal() {
-      signal ??= new AbortController().signal
-      return signal
-    },
+    signal: init.signal ?? neverAborted,
     context: init.context ?? Context.empty,
     exchange: init.exchange ?? new Exchange()
   }
