@@ -1,1 +1,7 @@
-export {}
+export { ConfigError, type ConfigIssue, type KeyPath } from './config/errors.ts'
+export { loadConfig } from './config/load.ts'
+export { resolveConfig } from './config/resolve.ts'
+export type { Config, Settings } from './config/schema.ts'
+export type { LogDestination } from './logger.ts'
+export { type PresetResult, pixivPreset } from './presets/pixiv.ts'
+export { createServer, type ProxyServer, type ServerOptions, type ServerState } from './server.ts'

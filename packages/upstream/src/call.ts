@@ -1,133 +1,209 @@
+import type { Readable } from 'node:stream'
 import {
   type BodySink,
   type BodySource,
   clientAborted,
-  combined,
-  connectionOptions,
-  createHeaders,
+  discardBody,
   type Flow,
   type HeaderMap,
-  isHopByHop,
+  isProxyError,
   type ProxyError,
   type ProxyRequest,
-  type ProxyResponse
+  type ProxyResponse,
+  upstreamAttempts,
+  upstreamResult
 } from '@proxy/pipeline'
 import type { Dispatcher } from 'undici'
-import { upstreamError } from './errors.ts'
+import type { ConnectionState, ConnectionUser } from './connection.ts'
+import { Timed } from './deadlines.ts'
+import { bodyTimeoutError, brokenUploadError, errorCode, headersTimeoutError, incompleteError, isConnectionLoss, protocolError, unsupportedError, upstreamError } from './errors.ts'
+import type { OriginPool } from './origin-pool.ts'
+import { type Fields, responseHeaders, trailersOf } from './response-headers.ts'
+import { uploadOf } from './upload.ts'
 
 /** Bytes that may wait here until the body is started or its reader goes on; then the origin's connection is paused. */
 const HIGH_WATER_BYTES = 64 * 1024
 /** A body that nobody wants is read to its end when no more than this is missing, which is cheaper than a new connection. */
 const DRAIN_BYTES = 64 * 1024
 
-type Headers = Record<string, string | string[] | undefined>
+/** RFC 9110 section 9.2.2. */
+const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'])
+
+/**
+ * `queued`: not on a connection. `sent`: no answer yet. `body`: the answer was handed over, its body is coming. `draining`: what comes is thrown away.
+ * `ended` and `failed` are final.
+ */
+type State = 'queued' | 'sent' | 'body' | 'draining' | 'ended' | 'failed'
 
 /** One request at an origin: what undici reports to, and, once the header is there, the body of the answer. A single object per request. */
-export class UpstreamCall implements Dispatcher.DispatchHandler, BodySource, Flow {
+export class UpstreamCall extends Timed implements ConnectionUser, BodySource, Flow {
   length: number | undefined
+  connection: ConnectionState | undefined
+  private readonly pool: OriginPool
   private readonly request: ProxyRequest
-  private readonly origin: string
-  private readonly via: string | undefined
   private readonly resolve: (response: ProxyResponse) => void
   private readonly reject: (error: ProxyError) => void
-  private readonly onAbort: () => void
+  private options: Dispatcher.DispatchOptions | undefined
+  /** The body of the request where it is streamed. */
+  private upload: Readable | undefined
+  private uploading = false
   private controller: Dispatcher.DispatchController | undefined
+  private state: State = 'queued'
+  private repeated = false
+  /** Something of the answer has come. */
+  private answering = false
+  /** Only the close of the connection ends the body. */
+  private untilClose = false
   private sink: BodySink | undefined
+  /** The sink of a body whose client has left, for as long as it has not given the body up itself. */
+  private leaving: BodySink | undefined
+  private paused = false
   private early: Uint8Array[] | undefined
-  private earlyBytes = 0
   private receivedBytes = 0
-  private state: 'waiting' | 'body' | 'draining' | 'ended' | 'failed' = 'waiting'
   private trailers: HeaderMap | undefined
   private failure: ProxyError | undefined
 
-  constructor(request: ProxyRequest, origin: string, via: string | undefined, resolve: (response: ProxyResponse) => void, reject: (error: ProxyError) => void) {
+  constructor(pool: OriginPool, request: ProxyRequest, resolve: (response: ProxyResponse) => void, reject: (error: ProxyError) => void) {
+    super()
+    this.pool = pool
     this.request = request
-    this.origin = origin
-    this.via = via
     this.resolve = resolve
     this.reject = reject
-    this.onAbort = () => this.cancel(clientAborted())
-    request.signal.addEventListener('abort', this.onAbort)
+  }
+
+  /** Puts the request to a connection of the pool, or in the queue for one. */
+  dispatch(dispatcher: Dispatcher): void {
+    const { request, pool } = this
+    if (request.target === '*' || request.method === 'CONNECT') {
+      this.refuse(unsupportedError(`${request.method} ${request.target} cannot be forwarded`))
+      return
+    }
+    const body = uploadOf(request.body)
+    if (body !== null && !(body instanceof Uint8Array)) {
+      this.upload = body
+      this.uploading = true
+    }
+    this.options = { path: request.target, method: request.method as Dispatcher.HttpMethod, headers: pool.headers.build(request), body, reset: false }
+    request.signal.addEventListener('abort', this)
+    pool.queued.add(this)
+    dispatcher.dispatch(this.options, this)
+  }
+
+  /** Ends the call before anything was sent. */
+  refuse(reason: ProxyError): void {
+    this.fail(reason)
   }
 
   // What undici calls.
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
+    // Throwing takes the request out of undici's queue; aborting it would cost the idle connection that it was to be sent on.
+    if (this.state === 'failed') throw this.failure as ProxyError
     this.controller = controller
-    if (this.state === 'failed') controller.abort(this.failure as ProxyError)
+    this.state = 'sent'
+    this.pool.sent.add(this)
   }
 
-  onResponseStart(controller: Dispatcher.DispatchController, status: number, fields: Headers): void {
-    this.controller = controller
-    if (this.state !== 'waiting') return
+  onBodySent(): void {
+    if (this.uploading && this.state === 'sent') this.pool.sent.add(this)
+  }
+
+  onRequestSent(): void {
+    this.onBodySent()
+    this.uploading = false
+  }
+
+  onResponseStarted(): void {
+    this.answering = true
+  }
+
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, fields: Fields): void {
+    if (this.state !== 'sent') return
+    const { request, pool } = this
     if (status < 200) {
-      this.request.onInterim?.(status, this.responseHeaders(fields))
+      if (status < 100) this.cancel(protocolError(pool.origin, `${status} is no status`))
+      else request.onInterim?.(status, responseHeaders(fields, pool.settings.via))
       return
     }
-    this.state = 'body'
-    const headers = this.responseHeaders(fields)
-    const declared = headers['content-length']
-    this.length = typeof declared === 'string' ? Number(declared) : undefined
-    const bodiless = this.request.method === 'HEAD' || status === 204 || status === 304 || this.length === 0
-    if (bodiless) this.state = 'draining'
+    let bodiless = request.method === 'HEAD' || status === 204 || status === 304
+    const headers = responseHeaders(fields, pool.settings.via)
+    if (!bodiless) {
+      const coding = fields['transfer-encoding']
+      const length = headers['content-length']
+      if (coding !== undefined && (length !== undefined || !isChunked(coding))) {
+        this.cancel(protocolError(pool.origin, 'the length of the body is said twice, or in a transfer coding other than chunked'))
+        return
+      }
+      if (length !== undefined) this.length = Number(length)
+      this.untilClose = length === undefined && coding === undefined
+      bodiless = this.length === 0
+    }
+    this.state = bodiless ? 'draining' : 'body'
+    pool.bodies.add(this)
+    request.exchange.set(upstreamResult, status)
     this.resolve({ status, headers, body: bodiless ? null : this })
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.receivedBytes += chunk.byteLength
     if (this.state !== 'body') return
-    if (this.sink !== undefined) {
-      if (!this.sink.data(chunk)) controller.pause()
-      return
+    this.receivedBytes += chunk.byteLength
+    let wanted: boolean
+    if (this.sink !== undefined) wanted = this.sink.data(chunk)
+    else {
+      if (this.early === undefined) this.early = [chunk]
+      else this.early.push(chunk)
+      wanted = this.receivedBytes < HIGH_WATER_BYTES
     }
-    if (this.early === undefined) this.early = [chunk]
-    else this.early.push(chunk)
-    this.earlyBytes += chunk.byteLength
-    if (this.earlyBytes >= HIGH_WATER_BYTES) controller.pause()
+    if (!wanted) this.pause(controller)
+    else if (this.queue !== undefined) this.pool.bodies.add(this)
   }
 
-  onResponseEnd(_controller: Dispatcher.DispatchController, fields: Headers | undefined): void {
+  onResponseEnd(_controller: Dispatcher.DispatchController, fields: Fields | undefined): void {
     if (this.state === 'failed') return
-    for (const name in fields) {
-      if (isHopByHop(name)) continue
-      this.trailers ??= createHeaders()
-      this.trailers[name] = fields[name]
+    if (this.untilClose && this.connection?.broken === true) {
+      this.fail(incompleteError(this.pool.origin))
+      return
     }
+    if (this.connection !== undefined) this.connection.answers++
+    if (this.state === 'body') this.trailers = trailersOf(fields)
     this.finish('ended')
     this.sink?.end(this.trailers)
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
     if (this.state === 'failed' || this.state === 'ended') return
-    const waiting = this.state === 'waiting'
-    const failure = upstreamError(error, this.origin, this.controller !== undefined)
-    this.failure = failure
-    this.finish('failed')
-    if (waiting) this.reject(failure)
-    else this.sink?.error(failure)
+    if (this.mayRepeat(error)) this.repeat()
+    else this.fail(this.explain(error))
   }
 
   // The body.
 
   start(sink: BodySink): Flow {
-    this.sink = sink
-    const { early } = this
+    const { early, state } = this
     this.early = undefined
+    if (state === 'failed' || state === 'draining') {
+      sink.error(this.failure ?? clientAborted())
+      return this
+    }
+    this.sink = sink
     let wanted = true
     if (early !== undefined) for (const chunk of early) wanted = sink.data(chunk)
-    if (this.state === 'ended') sink.end(this.trailers)
-    else if (this.state === 'failed') sink.error(this.failure as ProxyError)
-    else if (wanted) this.controller?.resume()
-    else this.controller?.pause()
+    if (state === 'ended') sink.end(this.trailers)
+    else if (wanted) this.resume()
+    else if (this.controller !== undefined) this.pause(this.controller)
     return this
   }
 
   resume(): void {
-    if (this.state === 'body') this.controller?.resume()
+    if (!this.paused || this.state !== 'body') return
+    this.paused = false
+    this.pool.bodies.add(this)
+    this.controller?.resume()
   }
 
   abort(): void {
     this.sink = undefined
+    this.leaving = undefined
     this.discard()
   }
 
@@ -136,35 +212,104 @@ export class UpstreamCall implements Dispatcher.DispatchHandler, BodySource, Flo
     if (this.state !== 'body') return
     if (this.length !== undefined && this.length - this.receivedBytes <= DRAIN_BYTES) {
       this.state = 'draining'
+      // One deadline for all that is left: nobody waits for it.
+      this.pool.bodies.add(this)
       this.controller?.resume()
     } else this.cancel(clientAborted())
   }
 
+  // What ends it early.
+
+  /** The client has left. */
+  handleEvent(): void {
+    if (this.state === 'queued' || this.state === 'sent') this.cancel(clientAborted())
+    else if (this.state === 'body') {
+      this.failure = clientAborted()
+      this.leaving = this.sink
+      this.sink = undefined
+      this.discard()
+      // A reader that writes to the client hears of it by the same event, and gives the body up by itself. The others are told.
+      if (this.leaving !== undefined) queueMicrotask(() => this.tell(this.leaving))
+    }
+  }
+
+  override onDeadline(): void {
+    const { pool, state } = this
+    if (state === 'queued') this.fail(pool.noConnectionError())
+    // The origin cannot answer before it has what the client has not sent yet.
+    else if (this.uploading && this.upload?.isPaused() === false) (state === 'sent' ? pool.sent : pool.bodies).add(this)
+    else if (state === 'sent') this.cancel(headersTimeoutError(pool.origin, pool.settings.headersTimeoutMs))
+    else this.cancel(bodyTimeoutError(pool.origin, pool.settings.bodyTimeoutMs))
+  }
+
   /** Gives the request up; the connection goes with it. */
   private cancel(reason: ProxyError): void {
-    if (this.state === 'ended' || this.state === 'failed') return
-    const waiting = this.state === 'waiting'
-    this.failure = reason
+    const { controller } = this
+    this.fail(reason)
+    controller?.abort(reason)
+  }
+
+  private fail(failure: ProxyError): void {
+    const { state, sink } = this
+    this.failure = failure
+    this.early = undefined
     this.finish('failed')
-    this.controller?.abort(reason)
-    if (waiting) this.reject(reason)
-    else this.sink?.error(reason)
+    if (this.upload !== undefined) discardBody(this.upload)
+    if (state === 'queued' || state === 'sent') {
+      this.request.exchange.set(upstreamResult, failure.code)
+      this.reject(failure)
+    } else if (state === 'body') {
+      if (failure.source !== 'client') this.request.exchange.set(upstreamResult, failure.code)
+      this.tell(sink)
+    }
+  }
+
+  /** Reports the failure. What the reader throws must not reach undici, where it would end the process. */
+  private tell(sink: BodySink | undefined): void {
+    try {
+      sink?.error(this.failure as ProxyError)
+    } catch (thrown) {
+      process.emitWarning(thrown instanceof Error ? thrown : new Error(String(thrown)))
+    }
   }
 
   private finish(state: 'ended' | 'failed'): void {
     this.state = state
-    this.request.signal.removeEventListener('abort', this.onAbort)
+    this.queue?.remove(this)
+    this.request.signal.removeEventListener('abort', this)
   }
 
-  /** The origin's fields without those of the connection, with this hop in Via. */
-  private responseHeaders(fields: Headers): HeaderMap {
-    const headers = createHeaders()
-    const listed = connectionOptions(fields.connection)
-    for (const name in fields) if (!isHopByHop(name) && !listed?.has(name)) headers[name] = fields[name]
-    if (this.via !== undefined) {
-      const before = combined(headers.via)
-      headers.via = before === undefined ? `1.1 ${this.via}` : `${before}, 1.1 ${this.via}`
-    }
-    return headers
+  private pause(controller: Dispatcher.DispatchController): void {
+    this.paused = true
+    // The origin is not to blame for a reader that takes its time.
+    this.queue?.remove(this)
+    controller.pause()
   }
+
+  /** The origin closed an idle connection at the moment it was used: that is not its answer to this request. */
+  private mayRepeat(error: Error): boolean {
+    if (this.repeated || this.answering || this.connection === undefined || this.connection.answers === 0 || !isConnectionLoss(error)) return false
+    return this.state === 'queued' || (this.state === 'sent' && this.upload === undefined && idempotent.has(this.request.method))
+  }
+
+  private repeat(): void {
+    const { exchange } = this.request
+    this.repeated = true
+    this.state = 'queued'
+    this.controller = undefined
+    exchange.set(upstreamAttempts, (exchange.get(upstreamAttempts) ?? 1) + 1)
+    this.pool.queued.add(this)
+    this.pool.repeat(this.options as Dispatcher.DispatchOptions, this)
+  }
+
+  private explain(error: Error): ProxyError {
+    if (isProxyError(error)) return error
+    const { state, upload, pool } = this
+    if (upload !== undefined && (error === upload.errored || errorCode(error) === 'UND_ERR_ABORTED')) return brokenUploadError(error)
+    return upstreamError(error, pool.origin, state === 'queued' || state === 'sent' ? state : 'answered')
+  }
+}
+
+function isChunked(coding: string | string[]): boolean {
+  return typeof coding === 'string' && coding.trimEnd().toLowerCase() === 'chunked'
 }

@@ -1,2 +1,3 @@
+export type { UpstreamOptions, UpstreamTlsOptions } from './options.ts'
 export type { RequestHeaderRules } from './request-headers.ts'
-export { type UpstreamHandler, type UpstreamOptions, type UpstreamTlsOptions, upstream } from './upstream.ts'
+export { type UpstreamHandler, upstream } from './upstream.ts'

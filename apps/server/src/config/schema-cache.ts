@@ -1,0 +1,75 @@
+import { z } from 'zod'
+import { lifetime, size, text, textThat, timeout } from './scalars.ts'
+
+export const storeNames = ['memory', 'redis', 's3'] as const
+
+const tierSchema = z
+  .union([
+    z.enum(storeNames),
+    z.strictObject({
+      store: z.enum(storeNames),
+      /** `content`: answers below 400. `negative`: what is remembered as missing or failed. */
+      admit: z.enum(['all', 'content', 'negative']).default('all')
+    })
+  ])
+  .transform((tier) => (typeof tier === 'string' ? { store: tier, admit: 'all' as const } : tier))
+
+const isStatus = (value: string): boolean => /^[1-5](?:\d\d|xx)$/.test(value)
+const statusPattern = () => z.union([z.int().min(200).max(599), textThat((value) => (isStatus(value) ? undefined : 'is a status, such as 404, or a class, such as "5xx"'))])
+
+const mediaRange = () => textThat((value) => (/^[\w!#$&^.+*-]+\/[\w!#$&^.+*-]+$/.test(value) ? undefined : 'is a media type, such as "application/json", or a range, such as "image/*"'))
+
+export const cacheSchema = z.strictObject({
+  /** Nearest first. */
+  tiers: z.array(tierSchema).min(1).prefault(['memory']),
+  /** Lifetimes that take the place of the origin's. The first rule that fits wins. */
+  rules: z
+    .array(
+      z.strictObject({
+        contentType: z.union([mediaRange(), z.array(mediaRange()).min(1)]).optional(),
+        status: z.union([statusPattern(), z.array(statusPattern()).min(1)]).optional(),
+        ttl: lifetime()
+      })
+    )
+    .prefault([]),
+  /** Lifetimes of failures by status, and of `connectError`: no answer at all. */
+  negative: z
+    .record(
+      textThat((key) => (key === 'connectError' || (isStatus(key) && key[0] !== '1') ? undefined : '"connectError", a status such as 404 or a class such as "5xx" is wanted')),
+      lifetime()
+    )
+    .prefault({}),
+  /** Larger answers are passed on and not kept. */
+  maxObjectSize: size().prefault('64MiB')
+})
+
+export const storesSchema = z.strictObject({
+  memory: z.strictObject({ maxSize: size(1024).prefault('256MiB'), maxEntrySize: size().optional() }).prefault({}),
+  redis: z
+    .strictObject({
+      /** `redis://[user:password@]host[:port][/db]`, `rediss://`. */
+      url: text(),
+      prefix: text().default('cache:'),
+      commandTimeout: timeout().prefault('100ms'),
+      connectTimeout: timeout().prefault('500ms'),
+      maxEntrySize: size().prefault('1MiB')
+    })
+    .optional(),
+  s3: z
+    .strictObject({
+      bucket: text(),
+      endpoint: textThat((value) => (/^https?:\/\/[^/\s@]+\/?$/.test(value) ? undefined : 'is a URL such as https://s3.example.org')).optional(),
+      region: text().optional(),
+      accessKeyId: text().optional(),
+      secretAccessKey: text().optional(),
+      prefix: text().optional(),
+      pathStyle: z.boolean().optional(),
+      createBucket: z.boolean().default(false),
+      firstByteTimeout: timeout().prefault('200ms'),
+      requestTimeout: timeout().prefault('10s'),
+      maxEntrySize: size().prefault('64MiB')
+    })
+    .optional()
+})
+
+export type StoreSettings = z.output<typeof storesSchema>

@@ -1,0 +1,214 @@
+import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
+import { rawExchange, sharedS3, startFaultProxy, startOrigin, startRedis } from '@proxy/testing'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import type { Config } from '../src/index.ts'
+import { ask, startProxy, until } from './helpers.ts'
+
+const KIB = 1024
+
+/** `/TYPE/SIZE/STATUS?CACHE-CONTROL` is answered accordingly. */
+async function originOf() {
+  const origin = await startOrigin((request, response) => {
+    const [path, control = ''] = (request.url ?? '').split('?')
+    const [, type = 'text', size = '10', status = '200'] = (path as string).split('/')
+    response.writeHead(Number(status), { 'content-type': `${type}/x`, 'content-length': size, ...(control !== '' && { 'cache-control': control }) }).end(Buffer.alloc(Number(size), 'x'))
+  })
+  onTestFinished(() => origin.close())
+  return origin
+}
+
+async function proxied(config: Partial<Config>) {
+  const origin = await originOf()
+  const proxy = await startProxy({ pools: { web: { targets: [origin.url] } }, ...config })
+  /** What the cache did with each of two requests. */
+  const twice = async (path: string): Promise<string> => {
+    await ask(proxy.url + path)
+    await ask(proxy.url + path)
+    return proxy
+      .requests()
+      .slice(-2)
+      .map(({ cache }) => cache)
+      .join(' ')
+  }
+  return { origin, proxy, twice }
+}
+
+describe('cache', () => {
+  test('on by default, in memory, by what the origin says', async () => {
+    const { twice } = await proxied({})
+    expect(await twice('/text/10/200?max-age=60')).toBe('miss hit')
+    expect(await twice('/text/10/200?no-store')).toBe('miss miss')
+    expect(await twice('/text/10/200')).toBe('miss miss')
+  })
+
+  test('rules: the first that fits, by type and status', async () => {
+    const { twice } = await proxied({
+      cache: {
+        rules: [
+          { contentType: 'image/*', ttl: '1h' },
+          { contentType: ['audio/x', 'video/*'], status: [200, '3xx'], ttl: '1h' },
+          { contentType: 'text/*', ttl: '0s' }
+        ]
+      }
+    })
+    expect(await twice('/image/10/200')).toBe('miss hit')
+    expect(await twice('/video/10/200')).toBe('miss hit')
+    expect(await twice('/audio/10/302')).toBe('miss hit')
+    expect(await twice('/audio/10/410')).toBe('miss miss')
+    expect(await twice('/text/10/200?max-age=60')).toBe('miss miss')
+    expect(await twice('/image/11/200?no-store')).toBe('miss miss')
+  })
+
+  test('negative: by status, by class, and where nothing answers', async () => {
+    const { twice, origin } = await proxied({ cache: { negative: { 404: '1h', '5xx': '1h' } } })
+    expect(await twice('/text/10/404')).toBe('miss negative-hit')
+    expect(await twice('/text/10/503')).toBe('miss negative-hit')
+    expect(await twice('/text/10/403')).toBe('miss miss')
+    await origin.close()
+    expect(await twice('/text/10/200?a')).not.toContain('negative')
+    const remembering = await proxied({ cache: { negative: { connectError: '1h' } }, pools: { web: { targets: ['http://127.0.0.1:1'] } } })
+    await ask(`${remembering.proxy.url}/x`)
+    await until(async () => {
+      await ask(`${remembering.proxy.url}/x`)
+      return remembering.proxy.requests().at(-1)?.cache === 'negative-hit'
+    })
+    expect(remembering.proxy.requests().at(-1)?.status).toBe(502)
+  })
+
+  test('maxObjectSize: larger answers are passed on', async () => {
+    const { twice } = await proxied({ cache: { maxObjectSize: '1KB' } })
+    expect(await twice('/text/1000/200?max-age=60')).toBe('miss hit')
+    expect(await twice('/text/1001/200?max-age=60')).toBe('miss miss')
+  })
+})
+
+describe('stores.memory', () => {
+  test('maxEntrySize: larger entries are not kept', async () => {
+    const { twice } = await proxied({ stores: { memory: { maxSize: '1MiB', maxEntrySize: '20KiB' } } })
+    expect(await twice(`/text/${10 * KIB}/200?max-age=60`)).toBe('miss hit')
+    expect(await twice(`/text/${30 * KIB}/200?max-age=60`)).toBe('miss miss')
+  })
+
+  test('maxSize: what was not used for long goes first', async () => {
+    const { proxy, twice } = await proxied({ stores: { memory: { maxSize: '200KiB', maxEntrySize: '100KiB' } } })
+    for (let i = 0; i < 5; i++) expect(await twice(`/text/${60 * KIB + i}/200?max-age=60`)).toBe('miss hit')
+    await ask(`${proxy.url}/text/${60 * KIB}/200?max-age=60`)
+    expect(proxy.requests().at(-1)?.cache).toBe('miss')
+  })
+})
+
+describe('stores.redis', () => {
+  async function redisSays(port: number, command: string): Promise<string> {
+    return (await rawExchange(port, `${command}\r\nQUIT\r\n`)).toString('latin1')
+  }
+
+  test('url, prefix, maxEntrySize; tiers[].admit', async () => {
+    const redis = await startRedis()
+    onTestFinished(() => redis.stop())
+    const { twice } = await proxied({
+      cache: { tiers: [{ store: 'redis', admit: 'content' }], negative: { 404: '1h' } },
+      stores: { redis: { url: `${redis.url}/3`, prefix: 'images:', maxEntrySize: '20KiB' } }
+    })
+    const path = `/text/${10 * KIB}/200?max-age=60`
+    await until(async () => (await twice(path)).endsWith('hit'))
+    expect(await redisSays(redis.port, 'SELECT 3\r\nKEYS *')).toMatch(/\r\nimages:/)
+    expect(await twice(`/text/${30 * KIB}/200?max-age=60`)).toBe('miss miss')
+    expect(await twice('/text/10/404')).toBe('miss miss')
+    expect(await redisSays(redis.port, 'SELECT 3\r\nDBSIZE')).toContain(':1\r\n')
+  })
+
+  test('commandTimeout: how long a silent Redis is waited for', async () => {
+    const redis = await startRedis()
+    onTestFinished(() => redis.stop())
+    const timeOf = async (commandTimeout: string): Promise<number> => {
+      const { proxy } = await proxied({ cache: { tiers: ['redis'] }, stores: { redis: { url: redis.url, commandTimeout } } })
+      await until(async () => {
+        await ask(`${proxy.url}/text/10/200?max-age=60`)
+        return proxy.requests().at(-1)?.cache === 'hit'
+      })
+      redis.freeze()
+      const startedMs = performance.now()
+      expect((await ask(`${proxy.url}/text/10/200?max-age=60`)).status).toBe(200)
+      const tookMs = performance.now() - startedMs
+      redis.thaw()
+      return tookMs
+    }
+    expect(await timeOf('20ms')).toBeLessThan(800)
+    expect(await timeOf('900ms')).toBeGreaterThan(800)
+  })
+
+  test('connectTimeout: an attempt that leads nowhere is given up', async () => {
+    const sockets = new Set<Socket>()
+    const server = createTcpServer((socket) => {
+      sockets.add(socket)
+      socket.on('error', () => {})
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    })
+    const url = `rediss://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const quick = await proxied({ cache: { tiers: ['redis'] }, stores: { redis: { url, connectTimeout: '100ms' } } })
+    await until(() => quick.proxy.lines.some(({ msg, store }) => msg === 'store failed' && store === 'redis'))
+    expect((await ask(`${quick.proxy.url}/text/10/200?max-age=60`)).status).toBe(200)
+    expect((await ask(`${quick.proxy.url}/_proxy/metrics`)).text).toMatch(/proxy_store_errors_total\{store="redis"\} [1-9]/)
+  })
+
+  test('rateLimit.store: redis is one limit for all processes; onError says what happens without it', async () => {
+    const redis = await startRedis()
+    onTestFinished(() => redis.stop())
+    const limit = { algorithm: 'sliding-window', limit: 2, window: '1h', store: 'redis' } as const
+    const stores = { redis: { url: redis.url } }
+    const proxies = [
+      await proxied({ rateLimit: limit, stores }),
+      await proxied({ rateLimit: { ...limit, onError: 'deny' }, stores }),
+      await proxied({ rateLimit: { ...limit, onError: 'allow' }, stores })
+    ]
+    const statusOf = async (index: number): Promise<number> => (await ask(proxies[index]?.proxy.url as string)).status
+    await until(async () => (await redisSays(redis.port, 'CLIENT LIST')).split('proxy-server').length === 4)
+    expect([await statusOf(0), await statusOf(1), await statusOf(2), await statusOf(0)]).toEqual([200, 200, 429, 429])
+    await redis.kill()
+    // In memory the client is new: two more.
+    expect([await statusOf(0), await statusOf(0), await statusOf(0)]).toEqual([200, 200, 429])
+    expect(await statusOf(1)).toBe(429)
+    expect(await statusOf(2)).toBe(200)
+  })
+})
+
+describe('stores.s3', () => {
+  test('bucket, createBucket, prefix, maxEntrySize, pathStyle', async () => {
+    const { endpoint, region, accessKeyId, secretAccessKey } = await sharedS3()
+    const bucket = `settings-${process.pid}-${Date.now()}`
+    const s3 = { endpoint, region, accessKeyId, secretAccessKey, bucket, createBucket: true, pathStyle: true, prefix: 'cache/', maxEntrySize: '20KiB', firstByteTimeout: '5s' }
+    const { twice } = await proxied({ cache: { tiers: ['s3'] }, stores: { s3 } })
+    const path = `/text/${10 * KIB}/200?max-age=60`
+    await until(async () => (await twice(path)).endsWith('hit'))
+    expect(await twice(`/text/${30 * KIB}/200?max-age=60`)).toBe('miss miss')
+    const elsewhere = await proxied({ cache: { tiers: ['s3'] }, stores: { s3: { ...s3, prefix: 'other/' } } })
+    expect((await elsewhere.twice(path)).startsWith('miss')).toBe(true)
+  })
+
+  test('firstByteTimeout and requestTimeout: how long a silent S3 is waited for', async () => {
+    const s3 = await sharedS3()
+    const { hostname, port } = new URL(s3.endpoint)
+    const link = await startFaultProxy({ host: hostname, port: Number(port) })
+    onTestFinished(() => link.stop())
+    await link.setMode({ kind: 'freeze' })
+    const { accessKeyId, secretAccessKey, region } = s3
+    const store = { endpoint: `http://127.0.0.1:${link.port}`, bucket: 'none', accessKeyId, secretAccessKey, region }
+    const timeOf = async (firstByteTimeout: string): Promise<number> => {
+      const { proxy } = await proxied({ cache: { tiers: ['s3'] }, stores: { s3: { ...store, firstByteTimeout, requestTimeout: '300ms' } } })
+      const startedMs = performance.now()
+      expect((await ask(`${proxy.url}/text/10/200?max-age=60`)).status).toBe(200)
+      const tookMs = performance.now() - startedMs
+      // The end waits for the write, which is given up long before the ten seconds of the default are over.
+      const closingMs = performance.now()
+      await proxy.server.close(60_000)
+      expect(performance.now() - closingMs).toBeLessThan(4000)
+      return tookMs
+    }
+    expect(await timeOf('20ms')).toBeLessThan(800)
+    expect(await timeOf('900ms')).toBeGreaterThan(800)
+  })
+})

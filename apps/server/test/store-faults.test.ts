@@ -1,0 +1,39 @@
+import { createFakeClock } from '@proxy/testing'
+import { expect, test } from 'vitest'
+import { createLog } from '../src/logger.ts'
+import { Metrics } from '../src/metrics.ts'
+import { StoreFaults } from '../src/store-faults.ts'
+import { ask, startProxy } from './helpers.ts'
+
+test('each failure is counted, and one line a minute is written for each store', async () => {
+  const lines: Record<string, unknown>[] = []
+  const { logger } = createLog('info', { write: (line) => lines.push(JSON.parse(line) as Record<string, unknown>) })
+  const metrics = new Metrics()
+  const clock = createFakeClock()
+  const faults = new StoreFaults({ logger, metrics, mask: (text) => text.replace('secret', '***'), clock })
+  for (let i = 0; i < 100; i++) faults.report('redis', new Error('no secret'))
+  faults.report('s3', new Error('away'))
+  expect(lines).toMatchObject([
+    { level: 'warn', store: 'redis', error: { message: 'no ***' } },
+    { level: 'warn', store: 's3', error: { message: 'away' } }
+  ])
+  clock.advance(60_000)
+  faults.report('redis', new Error('still'))
+  expect(lines[2]).toMatchObject({ store: 'redis', unsaid: 99, error: { message: 'still' } })
+  const text = await metrics.render()
+  expect(text).toContain('proxy_store_errors_total{store="redis"} 101')
+  expect(text).toContain('proxy_store_errors_total{store="s3"} 1')
+})
+
+test('a Redis that is away does not fill the log, and costs nobody an answer', async () => {
+  const proxy = await startProxy({
+    pools: { web: { targets: ['http://127.0.0.1:1'] } },
+    cache: { tiers: ['memory', 'redis'] },
+    stores: { redis: { url: 'redis://127.0.0.1:1' } },
+    rateLimit: { algorithm: 'token-bucket', rate: 1000, burst: 1000, store: 'redis' }
+  })
+  for (let i = 0; i < 30; i++) expect((await ask(`${proxy.url}/${i}`)).status).toBe(502)
+  expect(proxy.lines.filter(({ msg }) => msg === 'store failed')).toHaveLength(1)
+  const counted = /proxy_store_errors_total\{store="redis"\} (\d+)/.exec((await ask(`${proxy.url}/_proxy/metrics`)).text)
+  expect(Number(counted?.[1])).toBeGreaterThan(30)
+})
