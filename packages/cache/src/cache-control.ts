@@ -19,45 +19,104 @@ export interface CacheControl {
 /** Largest delta-seconds kept: RFC 9111 section 1.2.2 asks for 2^31 at least when a value overflows. */
 const MAX_SECONDS = 2 ** 31
 
-/** token [ "=" ( token / quoted-string ) ], with what stands around it. Sticky, linear. */
-const directive = /[\s,]*([!#$%&'*+.^_`|~0-9a-z-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?\s*(?=,|$)/iy
+// Pieces of `token [ "=" ( token / quoted-string ) ]`, tried one after the other at a position: one pattern for all of it would take time in the square of the field's length.
+const separators = /[ \t,]*/y
+const whitespace = /[ \t]*/y
+const token = /[!#$%&'*+.^_`|~0-9a-z-]+/iy
+const quotedString = /"(?:[^"\\]|\\.)*"/y
 
 /**
- * Parses the field. A malformed or repeated max-age counts as 0, so that in doubt a response is stale (RFC 9111 section 4.2.1). What cannot be
- * parsed at all makes the result as strict as no-store: it may have been meant to be.
+ * Parses the field. A malformed max-age, or one repeated with another value, counts as 0, so that in doubt a response is stale (RFC 9111 section 4.2.1).
+ * What cannot be parsed at all makes the result as strict as no-store: it may have been meant to be.
  */
 export function parseCacheControl(value: string | string[] | undefined): CacheControl | undefined {
   const text = combined(value)
-  if (text === undefined) return undefined
-  const found = new Map<string, string | undefined>()
-  const repeated = new Set<string>()
-  let unreadable = false
-  directive.lastIndex = 0
-  while (directive.lastIndex < text.length) {
-    const at = directive.lastIndex
-    const match = directive.exec(text)
-    if (match === null) {
-      unreadable = /[^\s,]/.test(text.slice(at))
-      break
+  return text === undefined ? undefined : new Directives(text)
+}
+
+class Directives implements CacheControl {
+  maxAge: number | undefined = undefined
+  sMaxage: number | undefined = undefined
+  minFresh: number | undefined = undefined
+  noStore = false
+  noCache = false
+  private = false
+  public = false
+  mustRevalidate = false
+  proxyRevalidate = false
+  onlyIfCached = false
+
+  constructor(text: string) {
+    let at = endOf(separators, text, 0)
+    while (at < text.length) {
+      const nameEnd = endOf(token, text, at)
+      const name = text.slice(at, nameEnd).toLowerCase()
+      at = endOf(whitespace, text, nameEnd)
+      let argument: string | undefined
+      if (text[at] === '=') {
+        const start = endOf(whitespace, text, at + 1)
+        const quoted = text[start] === '"'
+        at = endOf(quoted ? quotedString : token, text, start)
+        argument = quoted ? text.slice(start + 1, at - 1) : text.slice(start, at)
+        at = endOf(whitespace, text, at)
+      }
+      if (name === '' || (at < text.length && text[at] !== ',')) {
+        this.noStore = true
+        return
+      }
+      this.add(name, argument)
+      at = endOf(separators, text, at)
     }
-    const name = (match[1] as string).toLowerCase()
-    const argument = match[2] ?? match[3]
-    if (found.has(name) && found.get(name) !== argument) repeated.add(name)
-    else found.set(name, argument)
   }
-  const seconds = (name: string): number | undefined => (found.has(name) ? (repeated.has(name) ? 0 : deltaSeconds(found.get(name))) : undefined)
-  return {
-    maxAge: seconds('max-age'),
-    sMaxage: seconds('s-maxage'),
-    minFresh: seconds('min-fresh'),
-    noStore: unreadable || found.has('no-store'),
-    noCache: found.has('no-cache'),
-    private: found.has('private'),
-    public: found.has('public'),
-    mustRevalidate: found.has('must-revalidate'),
-    proxyRevalidate: found.has('proxy-revalidate'),
-    onlyIfCached: found.has('only-if-cached')
+
+  private add(name: string, argument: string | undefined): void {
+    switch (name) {
+      case 'max-age':
+        this.maxAge = agreed(this.maxAge, argument)
+        break
+      case 's-maxage':
+        this.sMaxage = agreed(this.sMaxage, argument)
+        break
+      case 'min-fresh':
+        this.minFresh = agreed(this.minFresh, argument)
+        break
+      case 'no-store':
+        this.noStore = true
+        break
+      case 'no-cache':
+        this.noCache = true
+        break
+      case 'private':
+        this.private = true
+        break
+      case 'public':
+        this.public = true
+        break
+      case 'must-revalidate':
+        this.mustRevalidate = true
+        break
+      case 'proxy-revalidate':
+        this.proxyRevalidate = true
+        break
+      case 'only-if-cached':
+        this.onlyIfCached = true
+        break
+      default:
+      // Unknown directives are ignored: RFC 9111 section 5.2.3.
+    }
   }
+}
+
+/** Where a match of the sticky `pattern` at `from` ends; `from` when there is none. */
+function endOf(pattern: RegExp, text: string, from: number): number {
+  pattern.lastIndex = from
+  return pattern.test(text) ? pattern.lastIndex : from
+}
+
+/** The value that all occurrences so far agree on; 0 when they do not. */
+function agreed(before: number | undefined, argument: string | undefined): number {
+  const seconds = deltaSeconds(argument)
+  return before === undefined || before === seconds ? seconds : 0
 }
 
 /** delta-seconds (RFC 9111 section 1.2.2); anything else is 0. */
@@ -68,32 +127,5 @@ function deltaSeconds(text: string | undefined): number {
 
 /** Age in seconds; a value that is not one is ignored (RFC 9111 section 5.1), of several the first counts. */
 export function parseAge(value: string | string[] | undefined): number {
-  const text = (typeof value === 'object' ? value[0] : value)?.split(',', 1)[0]?.trim()
-  return text !== undefined && /^\d+$/.test(text) ? Math.min(Number(text), MAX_SECONDS) : 0
-}
-
-const imfDate = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d{2}) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT$/
-const rfc850Date = /^(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (\d{2})-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-(\d{2}) (\d{2}):(\d{2}):(\d{2}) GMT$/
-const asctimeDate = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ([ \d]\d) (\d{2}):(\d{2}):(\d{2}) (\d{4})$/
-const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
-
-/** HTTP-date in its three forms (RFC 9110 section 5.6.7), milliseconds since 1970; undefined for anything else. */
-export function parseHttpDate(value: string | string[] | undefined): number | undefined {
-  if (typeof value !== 'string') return undefined
-  let match = imfDate.exec(value)
-  if (match !== null) return utc(match[3], match[2], match[1], match[4], match[5], match[6])
-  match = rfc850Date.exec(value)
-  if (match !== null) {
-    // A year that looks more than 50 years ahead is in the past.
-    const year = 2000 + Number(match[3])
-    return utc(String(year > new Date().getUTCFullYear() + 50 ? year - 100 : year), match[2], match[1], match[4], match[5], match[6])
-  }
-  match = asctimeDate.exec(value)
-  return match === null ? undefined : utc(match[6], match[1], match[2], match[3], match[4], match[5])
-}
-
-function utc(year?: string, month?: string, day?: string, hour?: string, minute?: string, second?: string): number | undefined {
-  const [d, h, m, s] = [Number(day), Number(hour), Number(minute), Number(second)]
-  if (d < 1 || d > 31 || h > 23 || m > 59 || s > 60) return undefined
-  return Date.UTC(Number(year), months.indexOf(month as string), d, h, m, s)
+  return deltaSeconds((typeof value === 'object' ? value[0] : value)?.split(',', 1)[0]?.trim())
 }

@@ -1,14 +1,15 @@
 import { combined, type HeaderMap } from '@proxy/pipeline'
-import { parseHttpDate } from './cache-control.ts'
+import { parseHttpDate } from './http-date.ts'
 
-/** Whether a GET or HEAD for this stored response is answered 304: RFC 9110 section 13.2.2. */
+/** Whether a GET or HEAD for this stored 200 is answered 304: RFC 9110 section 13.2.2, RFC 9111 section 4.3.2. */
 export function notModified(request: Readonly<HeaderMap>, stored: Readonly<HeaderMap>): boolean {
   const ifNoneMatch = combined(request['if-none-match'])
   if (ifNoneMatch !== undefined) return matchesAny(ifNoneMatch, combined(stored.etag))
   const since = request['if-modified-since']
   if (since === undefined) return false
   const sinceMs = parseHttpDate(since)
-  const modifiedMs = parseHttpDate(stored['last-modified'])
+  // Without Last-Modified, Date stands in for it: nothing has changed since the response was made.
+  const modifiedMs = parseHttpDate(stored['last-modified'] ?? stored.date)
   return sinceMs !== undefined && modifiedMs !== undefined && modifiedMs <= sinceMs
 }
 
@@ -16,9 +17,9 @@ export function notModified(request: Readonly<HeaderMap>, stored: Readonly<Heade
 function matchesAny(list: string, etag: string | undefined): boolean {
   if (list.trim() === '*') return true
   if (etag === undefined) return false
-  const opaque = withoutWeakness(etag)
   if (list === etag) return true
-  for (const match of list.matchAll(/(?:W\/)?"[^"]*"/g)) if (withoutWeakness(match[0]) === opaque) return true
+  const opaque = withoutWeakness(etag)
+  for (const match of list.matchAll(/"[^"]*"/g)) if (match[0] === opaque) return true
   return false
 }
 
@@ -39,20 +40,28 @@ export function ifRangeHolds(request: Readonly<HeaderMap>, stored: Readonly<Head
   return date !== undefined && date === modified && sent !== undefined && sent - modified >= 1000
 }
 
-/** Fields of a 304 (RFC 9110 section 15.4.5), and those that say how the cache came by it. */
-const keptIn304: ReadonlySet<string> = new Set(['cache-control', 'content-location', 'date', 'etag', 'expires', 'vary', 'last-modified', 'age', 'via', 'cache-status'])
-
-/** Removes from a response's fields what describes a body that is not sent. */
-export function strip304(headers: HeaderMap): void {
-  for (const name in headers) if (name.startsWith('content-') && !keptIn304.has(name)) delete headers[name]
+/** Removes from a response's fields what describes a body that is not sent (RFC 9110 section 15.4.5). */
+export function removeContentFields(headers: HeaderMap): void {
+  for (const name in headers) if (name.startsWith('content-') && name !== 'content-location') delete headers[name]
 }
 
-/** Adds to the request the validators of a stored response, replacing the client's own conditions. */
+/** Whether the origin can be asked if this response still holds. */
+export function hasValidator(stored: Readonly<HeaderMap>): boolean {
+  return stored.etag !== undefined || stored['last-modified'] !== undefined
+}
+
+/** Adds to the request the validators of a stored response. */
 export function addValidators(headers: HeaderMap, stored: Readonly<HeaderMap>): void {
   const etag = combined(stored.etag)
   if (etag !== undefined) headers['if-none-match'] = etag
   const modified = combined(stored['last-modified'])
   if (modified !== undefined) headers['if-modified-since'] = modified
+}
+
+/** Whether a 304 speaks of the stored response: one with another entity tag does not (RFC 9111 section 4.3.4). */
+export function confirms(from304: Readonly<HeaderMap>, stored: Readonly<HeaderMap>): boolean {
+  const [confirmed, known] = [combined(from304.etag), combined(stored.etag)]
+  return confirmed === undefined || known === undefined || withoutWeakness(confirmed) === withoutWeakness(known)
 }
 
 /** Conditions and ranges of the client, which a request that fills the cache must not carry. */
@@ -63,7 +72,7 @@ export function removeConditions(headers: HeaderMap): void {
 }
 
 /** Fields of a 304 that do not replace stored ones: they describe the message, not the representation (RFC 9111 section 3.2). */
-const notUpdated: ReadonlySet<string> = new Set(['content-length', 'content-encoding', 'content-range', 'content-type', 'transfer-encoding', 'set-cookie', 'age', 'vary'])
+const notUpdated: ReadonlySet<string> = new Set(['content-length', 'content-encoding', 'content-range', 'content-type', 'transfer-encoding', 'trailer', 'set-cookie', 'age', 'vary', 'cache-status'])
 
 /** Stored fields after a 304: what it brings replaces what was there. */
 export function updateFields(stored: HeaderMap, from304: Readonly<HeaderMap>): void {

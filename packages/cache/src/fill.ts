@@ -6,7 +6,7 @@ import type { CacheMeta, VaryIndex } from './store.ts'
 /** What came of asking the origin on behalf of everybody who waits for one key. */
 export type FillOutcome =
   | {
-      /** A response that is stored and may be shared. */
+      /** A response that may be shared, and is being stored. */
       readonly kind: 'shared'
       readonly status: number
       /** As the origin sent them; copied for each reader. */
@@ -18,14 +18,83 @@ export type FillOutcome =
       readonly vary: VaryIndex | undefined
       readonly key: string
       readonly ttlSeconds: number
+      /** False when the store had refused it before the first byte. */
+      readonly stored: boolean
     }
-  | { readonly kind: 'revalidated'; readonly version: string; readonly meta: CacheMeta }
+  | {
+      /** The stored entry of this version still holds, under this metadata. */
+      readonly kind: 'revalidated'
+      readonly version: string
+      readonly meta: CacheMeta
+      /** Whether others than the leader may have it. */
+      readonly shared: boolean
+    }
   | { readonly kind: 'unshared'; readonly response: ProxyResponse; readonly reason: NotStoredReason }
 
 /** One request to the origin under way, with all who wait for it. */
-export interface Fill {
+export class Fill {
   readonly base: string
   /** Keys under which joiners find it. */
-  readonly keys: string[]
-  readonly outcome: Promise<FillOutcome>
+  readonly keys: string[] = []
+  /** Its target was changed by an unsafe request while it ran: what it has stored is removed again. */
+  invalidated = false
+  outcome!: Promise<FillOutcome>
+
+  constructor(base: string) {
+    this.base = base
+  }
+}
+
+/** The fills under way. */
+export class Fills {
+  private readonly byKey = new Map<string, Fill>()
+  private readonly running = new Set<Fill>()
+
+  get size(): number {
+    return this.running.size
+  }
+
+  /** The fill that requests for `key` may join. */
+  find(key: string): Fill | undefined {
+    return this.byKey.get(key)
+  }
+
+  /** Starts one, to be joined under `key` where that is given and free. */
+  open(base: string, key: string | undefined): Fill {
+    const fill = new Fill(base)
+    this.running.add(fill)
+    if (key !== undefined) this.list(fill, key)
+    return fill
+  }
+
+  /** Lets it be joined under one more key, when it can be joined at all. */
+  alsoUnder(fill: Fill, key: string): void {
+    if (fill.keys.length > 0) this.list(fill, key)
+  }
+
+  private list(fill: Fill, key: string): void {
+    if (this.byKey.has(key)) return
+    this.byKey.set(key, fill)
+    fill.keys.push(key)
+  }
+
+  /** Nobody joins it any more. */
+  close(fill: Fill): void {
+    for (const key of fill.keys) this.byKey.delete(key)
+    fill.keys.length = 0
+  }
+
+  end(fill: Fill): void {
+    this.close(fill)
+    this.running.delete(fill)
+  }
+
+  /** What is on its way for `base` was asked for before it changed: nobody new gets it, and it is not kept. */
+  invalidate(base: string): void {
+    for (const fill of this.running) {
+      if (fill.base !== base) continue
+      fill.invalidated = true
+      this.close(fill)
+    }
+  }
 }

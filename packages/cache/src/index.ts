@@ -1,5 +1,5 @@
 export { MemoryStore, type MemoryStoreOptions, type MemoryStoreStats } from './memory-store.ts'
-export { type CacheMiddleware, type CacheOptions, cache, type NegativeOptions } from './middleware.ts'
+export { type CacheMiddleware, type CacheOptions, type CacheStats, cache, type NegativeOptions } from './middleware.ts'
 export type { NotStoredReason, StatusPattern, TtlRule } from './policy.ts'
 export type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions, StoredMeta, VaryIndex } from './store.ts'
 export { type Tier, tiered } from './tiers.ts'

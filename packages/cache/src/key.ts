@@ -7,7 +7,7 @@ const MAX_PLAIN_VALUE = 128
 
 /** Namespace, scheme, authority, path and query: everything that selects what the origin is asked for. GET and HEAD share it. */
 export function cacheKey(namespace: string, request: ProxyRequest): string {
-  return `${namespace}|${request.scheme}://${request.authority}${request.target}`
+  return `${namespace}|${requestUrl(request)}`
 }
 
 export function requestUrl(request: ProxyRequest): string {
@@ -33,9 +33,10 @@ export function variantKey(base: string, vary: VaryIndex, headers: Readonly<Head
     const value = combined(headers[name])
     if (value === undefined) key += '\n-'
     else {
+      // Whitespace first, so that the pattern around commas has at most one to skip: `\s*,` would take time in the square of the value's length.
       const normal = value
-        .replace(/\s*,\s*/g, ',')
-        .replace(/\s+/g, ' ')
+        .replace(/[ \t]+/g, ' ')
+        .replace(/ ?, ?/g, ',')
         .trim()
       key += normal.length > MAX_PLAIN_VALUE ? `\n#${hash('sha256', normal, 'base64url')}` : `\n=${normal}`
     }

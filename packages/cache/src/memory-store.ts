@@ -1,5 +1,7 @@
-import type { Body, ByteRange, HeaderMap } from '@proxy/pipeline'
-import { SegmentBuffer, sliceBody } from './segments.ts'
+import { randomBytes } from 'node:crypto'
+import type { Body, ByteRange } from '@proxy/pipeline'
+import { type MemoryBudget, MemoryWriter, metaBytes } from './memory-writer.ts'
+import { sliceBody } from './segments.ts'
 import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, StoredMeta } from './store.ts'
 
 export interface MemoryStoreOptions {
@@ -20,10 +22,7 @@ export interface MemoryStoreStats {
   readonly refused: number
 }
 
-/** Rough cost of an entry's objects beside its body, key and header text, in bytes. */
-const ENTRY_OVERHEAD_BYTES = 600
-
-/** A committed entry. It is what `get` returns: a hit allocates nothing. */
+/** A committed entry. It is what `get` resolves to: a hit allocates nothing. */
 class Node implements CacheEntry {
   readonly key: string
   readonly version: string
@@ -32,6 +31,7 @@ class Node implements CacheEntry {
   bytes: number
   newer: Node | undefined
   older: Node | undefined
+  private itself: Promise<Node> | undefined
   private whole: Promise<Body> | undefined
 
   constructor(key: string, version: string, meta: StoredMeta, body: Body, bytes: number) {
@@ -40,6 +40,10 @@ class Node implements CacheEntry {
     this.meta = meta
     this.body = body
     this.bytes = bytes
+  }
+
+  get found(): Promise<Node> {
+    return (this.itself ??= Promise.resolve(this))
   }
 
   open(range?: ByteRange): Promise<Body> {
@@ -59,17 +63,28 @@ export class MemoryStore implements CacheStore {
   private newest: Node | undefined
   private oldest: Node | undefined
   private bytes = 0
+  /** The part of `bytes` that writes under way hold. */
+  private pendingBytes = 0
+  private closed = false
   private writes = 0
+  /** Tells this store's versions from those of another one, such as the next tier. */
+  private readonly id = randomBytes(6).toString('base64url')
   private hits = 0
   private misses = 0
   private evictions = 0
   private refused = 0
   private readonly nothing: Promise<undefined> = Promise.resolve(undefined)
+  private readonly budget: MemoryBudget = {
+    reserve: (bytes, entryBytes) => this.reserve(bytes, entryBytes),
+    release: (bytes) => this.release(bytes),
+    commit: (key, meta, body, length, bytes) => this.commit(key, meta, body, length, bytes)
+  }
 
+  /** Throws TypeError when a size is not a number above 0. */
   constructor(options: MemoryStoreOptions = {}) {
     this.maxBytes = options.maxBytes ?? 64 * 1024 * 1024
     this.maxEntryBytes = Math.min(options.maxEntryBytes ?? Math.floor(this.maxBytes / 8), this.maxBytes)
-    if (!(this.maxBytes > 0)) throw new TypeError('maxBytes must be a positive number')
+    if (!(this.maxBytes > 0) || !(this.maxEntryBytes > 0)) throw new TypeError('maxBytes and maxEntryBytes must be numbers above 0')
   }
 
   get(key: string): Promise<CacheEntry | undefined> {
@@ -83,11 +98,11 @@ export class MemoryStore implements CacheStore {
       this.unlink(node)
       this.link(node)
     }
-    return Promise.resolve(node)
+    return node.found
   }
 
   put(key: string, meta: CacheMeta): CacheWriter {
-    return new MemoryWriter(this, key, meta)
+    return new MemoryWriter(this.budget, key, meta)
   }
 
   touch(key: string, version: string, meta: CacheMeta): Promise<boolean> {
@@ -110,9 +125,10 @@ export class MemoryStore implements CacheStore {
   }
 
   close(): Promise<void> {
+    this.closed = true
     this.nodes.clear()
     this.newest = this.oldest = undefined
-    this.bytes = 0
+    this.bytes = this.pendingBytes
     return Promise.resolve()
   }
 
@@ -120,37 +136,41 @@ export class MemoryStore implements CacheStore {
     return { entries: this.nodes.size, bytes: this.bytes, maxBytes: this.maxBytes, hits: this.hits, misses: this.misses, evictions: this.evictions, refused: this.refused }
   }
 
-  /** For writers: takes `bytes` out of the budget, evicting for them; false when there is no such room. */
-  reserve(bytes: number, entryBytes: number): boolean {
-    if (entryBytes > this.maxEntryBytes || !this.makeRoom(bytes)) {
+  private reserve(bytes: number, entryBytes: number): boolean {
+    // Looked at first: entries are not evicted for a write that is refused all the same.
+    if (this.closed || entryBytes > this.maxEntryBytes || this.pendingBytes + bytes > this.maxBytes) {
       this.refused++
       return false
     }
+    this.makeRoom(bytes)
     this.bytes += bytes
+    this.pendingBytes += bytes
     return true
   }
 
-  /** For writers: gives back what `reserve` took. */
-  release(bytes: number): void {
+  private release(bytes: number): void {
     this.bytes -= bytes
+    this.pendingBytes -= bytes
   }
 
-  /** For writers: makes an entry visible, whose bytes are reserved already. */
-  commit(key: string, meta: CacheMeta, body: Body, length: number, bytes: number): void {
+  private commit(key: string, meta: CacheMeta, body: Body, length: number, bytes: number): boolean {
+    if (this.closed) {
+      this.release(bytes)
+      return false
+    }
     const before = this.nodes.get(key)
     if (before !== undefined) this.remove(before)
     this.writes++
-    this.insert(new Node(key, `m${this.writes}`, { ...meta, length }, body, bytes))
+    this.pendingBytes -= bytes
+    this.insert(new Node(key, `${this.id}-${this.writes}`, { ...meta, length }, body, bytes))
+    return true
   }
 
-  private makeRoom(bytes: number): boolean {
-    while (this.bytes + bytes > this.maxBytes) {
-      const victim = this.oldest
-      if (victim === undefined) return false
-      this.remove(victim)
+  private makeRoom(bytes: number): void {
+    while (this.oldest !== undefined && this.bytes + bytes > this.maxBytes) {
+      this.remove(this.oldest)
       this.evictions++
     }
-    return true
   }
 
   private insert(node: Node): void {
@@ -178,77 +198,4 @@ export class MemoryStore implements CacheStore {
     else node.older.newer = node.newer
     node.newer = node.older = undefined
   }
-}
-
-class MemoryWriter implements CacheWriter {
-  private readonly store: MemoryStore
-  private readonly key: string
-  private readonly meta: CacheMeta
-  private readonly buffer: SegmentBuffer
-  private reserved = 0
-  private state: 'open' | 'failed' | 'committed' = 'open'
-
-  constructor(store: MemoryStore, key: string, meta: CacheMeta) {
-    this.store = store
-    this.key = key
-    this.meta = meta
-    this.buffer = new SegmentBuffer(meta.length)
-    const overhead = metaBytes(key, meta)
-    if (meta.v === 1 && store.reserve(overhead, overhead + (meta.length ?? 0))) this.reserved = overhead
-    else this.state = 'failed'
-  }
-
-  write(chunk: Uint8Array): boolean {
-    if (this.state !== 'open') return true
-    const { meta, buffer } = this
-    if ((meta.length !== undefined && buffer.length + chunk.byteLength > meta.length) || !this.store.reserve(chunk.byteLength, this.reserved + chunk.byteLength)) {
-      this.abort()
-      return true
-    }
-    this.reserved += chunk.byteLength
-    buffer.append(chunk)
-    return true
-  }
-
-  drained(): Promise<void> {
-    return Promise.resolve()
-  }
-
-  commit(): Promise<boolean> {
-    if (this.state !== 'open') return Promise.resolve(false)
-    if (this.meta.length !== undefined && this.meta.length !== this.buffer.length) {
-      this.abort()
-      return Promise.resolve(false)
-    }
-    this.state = 'committed'
-    this.store.commit(this.key, this.meta, this.buffer.complete(), this.buffer.length, this.reserved)
-    return Promise.resolve(true)
-  }
-
-  abort(): void {
-    if (this.state !== 'open') return
-    this.state = 'failed'
-    this.store.release(this.reserved)
-    this.reserved = 0
-    this.buffer.fail()
-  }
-
-  readFrom(offset: number): Body {
-    return this.buffer.readFrom(offset)
-  }
-}
-
-function metaBytes(key: string, meta: CacheMeta): number {
-  return ENTRY_OVERHEAD_BYTES + 2 * key.length + meta.url.length + headerBytes(meta.headers)
-}
-
-function headerBytes(headers: Readonly<HeaderMap>): number {
-  let bytes = 0
-  for (const name in headers) {
-    const value = headers[name]
-    bytes += 32 + name.length
-    if (typeof value === 'string') bytes += value.length
-    else if (value !== undefined) for (const line of value) bytes += 16 + line.length
-  }
-  return bytes
 }

@@ -20,6 +20,8 @@ export interface CacheOptions {
   readonly windowBytes?: number
   /** When all clients have left a response in flight, it is fetched to its end if no more than this is missing. Bytes. Default 8 MiB. */
   readonly finishBytes?: number
+  /** How long a store that does not keep up may hold up clients before it is left out of a write. Milliseconds. Default 5 s. */
+  readonly storeStallMs?: number
   /** How long a stale response that can be confirmed is kept. Milliseconds. Default one day. */
   readonly keepStaleMs?: number
   readonly clock?: Clock
@@ -37,31 +39,50 @@ export interface NegativeOptions {
 export interface CacheMiddleware extends Middleware {
   /** Resolves when the fills and store writes under way have ended. For an orderly end, before the store is closed. */
   drain(): Promise<void>
+  stats(): CacheStats
+}
+
+export interface CacheStats {
+  /** Requests to the origin under way on the cache's behalf, up to the end of the store's commit. */
+  readonly fills: number
 }
 
 /**
- * A shared HTTP cache (RFC 9111) in front of the next handler.
+ * A shared HTTP cache (RFC 9111) in front of the next handler. Throws TypeError for a name that is no token and for numbers below 0.
  *
  * @example
  * const handler = compose(cache({ store: new MemoryStore() }))(upstream({ origin: 'https://example.org' }))
  */
 export function cache(options: CacheOptions): CacheMiddleware {
   const { negative } = options
+  const name = options.name ?? 'proxy'
+  if (!token.test(name)) throw new TypeError('name must be a token: it is sent in Cache-Status')
   const rules: TtlRule[] = [...(options.ttl ?? [])]
   for (const [status, ttlMs] of Object.entries(negative?.statuses ?? {})) if (ttlMs !== undefined) rules.push({ status: status as StatusPattern, ttlMs })
+  for (const rule of rules) amount('ttlMs', rule.ttlMs, 0)
   const engine = new CacheEngine({
     store: options.store,
     namespace: options.namespace ?? 'default',
-    name: options.name ?? 'proxy',
+    name,
     rules,
-    connectErrorTtlMs: negative?.connectErrorMs ?? 0,
-    maxObjectBytes: options.maxObjectBytes ?? 64 * 1024 * 1024,
-    windowBytes: options.windowBytes ?? 1024 * 1024,
-    finishBytes: options.finishBytes ?? 8 * 1024 * 1024,
-    keepStaleMs: options.keepStaleMs ?? 24 * 3_600_000,
+    connectErrorTtlMs: amount('connectErrorMs', negative?.connectErrorMs, 0),
+    maxObjectBytes: amount('maxObjectBytes', options.maxObjectBytes, 64 * 1024 * 1024),
+    windowBytes: amount('windowBytes', options.windowBytes, 1024 * 1024),
+    finishBytes: amount('finishBytes', options.finishBytes, 8 * 1024 * 1024),
+    storeStallMs: amount('storeStallMs', options.storeStallMs, 5000),
+    keepStaleMs: amount('keepStaleMs', options.keepStaleMs, 24 * 3_600_000),
     clock: options.clock ?? systemClock,
-    onStoreError: options.onStoreError
+    onStoreError: options.onStoreError ?? (() => {})
   })
   const middleware: Middleware = (next) => (request) => engine.handle(request, next)
-  return Object.assign(middleware, { drain: () => engine.drain() })
+  return Object.assign(middleware, { drain: () => engine.drain(), stats: () => ({ fills: engine.fillCount }) })
+}
+
+/** sf-token (RFC 9651 section 3.3.4). */
+const token = /^[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*$/
+
+function amount(name: string, value: number | undefined, byDefault: number): number {
+  if (value === undefined) return byDefault
+  if (!(value >= 0)) throw new TypeError(`${name} must be a number, 0 or more`)
+  return value
 }

@@ -7,20 +7,26 @@ import type { StoredMeta } from './store.ts'
  * and the text of Age and Cache-Status, which changes once a second.
  */
 export class Prepared {
+  /** Counted from the response's origin, as its age is. */
   readonly lifetimeMs: number
   private readonly fields: HeaderMap
   private readonly cacheName: string
   private readonly status: number
+  /** Age in seconds until which the origin asked not to be asked again; undefined where it named a date, which stays as it is. */
+  private readonly originRetryAfter: number | undefined
   private second = -1
   private age = ''
   private cacheStatus = ''
   private retryAfter = ''
 
   constructor(meta: StoredMeta, rules: readonly TtlRule[], cacheName: string) {
-    this.lifetimeMs = lifetimeMs(meta, rules)
+    // What was stored for a shorter time than the rules give now, such as a failure to connect, ends when it was to end.
+    this.lifetimeMs = Math.min(lifetimeMs(meta, rules), meta.initialAgeMs + meta.keepUntil - meta.responseTime)
     this.fields = createHeaders(meta.headers)
     this.cacheName = cacheName
     this.status = meta.status
+    const asked = meta.headers['retry-after']
+    this.originRetryAfter = asked === undefined ? 0 : typeof asked === 'string' && /^\d{1,9}$/.test(asked) ? Number(asked) : undefined
     // RFC 9110 section 8.6 allows none with 204.
     if (meta.status !== 204) this.fields['content-length'] = String(meta.length)
   }
@@ -42,6 +48,7 @@ export class Prepared {
     this.second = second
     this.age = String(second)
     this.cacheStatus = `${this.cacheName}; hit; ttl=${ttl}${this.status >= 400 ? '; detail=negative' : ''}`
-    if (this.status === 429 || this.status >= 500) this.retryAfter = String(Math.max(1, ttl))
+    const { originRetryAfter, status } = this
+    if (originRetryAfter !== undefined && (status === 429 || status >= 500)) this.retryAfter = String(Math.max(1, ttl, originRetryAfter - second))
   }
 }

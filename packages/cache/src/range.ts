@@ -3,9 +3,9 @@ import { type ByteRange, combined, type HeaderMap } from '@proxy/pipeline'
 /** `unsatisfiable`: 416. `ignore`: answered whole, as RFC 9110 section 14.2 allows for what is malformed, of another unit, or more than one range. */
 export type RangeDecision = ByteRange | 'unsatisfiable' | 'ignore'
 
-const oneRange = /^bytes=[ \t]*(?:(\d{1,15})-(\d{0,15})|-(\d{1,15}))[ \t]*$/i
+const oneRange = /^bytes=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*$/i
 
-/** The single range that a request asks of a body of `length` bytes. */
+/** The single range that a request asks of a body of `length` bytes. Numbers beyond what a double holds exactly are beyond any body too. */
 export function requestedRange(request: Readonly<HeaderMap>, length: number): RangeDecision {
   const match = oneRange.exec(combined(request.range) ?? '')
   if (match === null) return 'ignore'

@@ -10,12 +10,10 @@ const ONE_PIECE_BYTES = 1024 * 1024
  * (the chunks that arrive are slices of socket buffers, which would be kept alive whole).
  */
 export class SegmentBuffer {
-  private readonly segments: Buffer[] = []
+  private segments: Buffer[] = []
   /** Bytes free in the last segment. */
   private free = 0
   length = 0
-  /** Bytes allocated, for accounting. */
-  allocated = 0
   private readonly declaredLength: number | undefined
   private state: 'open' | 'complete' | 'failed' = 'open'
   private readonly followers = new Set<Follower>()
@@ -24,46 +22,60 @@ export class SegmentBuffer {
     this.declaredLength = declaredLength
   }
 
+  /** Bytes of memory that appending a chunk of this size will take. */
+  costOf(chunkBytes: number): number {
+    return chunkBytes <= this.free ? 0 : this.segmentSize(chunkBytes - this.free, this.length + this.free)
+  }
+
   append(chunk: Uint8Array): void {
-    let rest = chunk
-    while (rest.byteLength > 0) {
-      if (this.free === 0) this.grow(rest.byteLength)
-      const segment = this.segments[this.segments.length - 1] as Buffer
-      const take = Math.min(this.free, rest.byteLength)
-      segment.set(take === rest.byteLength ? rest : rest.subarray(0, take), segment.byteLength - this.free)
-      this.free -= take
-      this.length += take
-      rest = rest.subarray(take)
+    const head = Math.min(this.free, chunk.byteLength)
+    if (head > 0) this.fill(chunk.subarray(0, head))
+    if (head < chunk.byteLength) {
+      const rest = chunk.subarray(head)
+      this.free = this.segmentSize(rest.byteLength, this.length)
+      this.segments.push(Buffer.allocUnsafeSlow(this.free))
+      this.fill(rest)
     }
     for (const follower of this.followers) follower.pump()
   }
 
-  private grow(atLeast: number): void {
-    const declared = this.declaredLength
-    const size =
-      declared !== undefined && declared <= ONE_PIECE_BYTES && this.segments.length === 0 ? Math.max(declared, atLeast) : Math.max(atLeast, Math.min(SEGMENT_BYTES, Math.max(4096, this.length)))
-    this.segments.push(Buffer.allocUnsafeSlow(size))
-    this.free = size
-    this.allocated += size
+  private fill(part: Uint8Array): void {
+    const segment = this.segments[this.segments.length - 1] as Buffer
+    segment.set(part, segment.byteLength - this.free)
+    this.free -= part.byteLength
+    this.length += part.byteLength
   }
 
-  /** Ends writing. The body as it is kept from now on: text when small, one buffer when moderate, pieces when large. */
+  private segmentSize(atLeast: number, length: number): number {
+    const declared = this.declaredLength
+    if (declared !== undefined && declared <= ONE_PIECE_BYTES && length === 0) return Math.max(declared, atLeast)
+    return Math.max(atLeast, Math.min(SEGMENT_BYTES, Math.max(4096, length)))
+  }
+
+  /** Ends writing. The body as it is kept from now on, in no more memory than it has bytes: text when small, one buffer when moderate, pieces when large. */
   complete(): Body {
     this.state = 'complete'
-    for (const follower of this.followers) follower.pump()
-    if (this.length <= LATIN1_MAX_BYTES) {
-      let text = ''
-      for (const segment of this.used()) text += segment.toString('latin1')
-      return new WholeBody(text)
+    const { length } = this
+    const last = this.segments.length - 1
+    if (length <= ONE_PIECE_BYTES) {
+      if (last > 0 || this.free > 0) this.segments = [joined(this.segments, length)]
+    } else if (this.free > 0) {
+      const segment = this.segments[last] as Buffer
+      this.segments[last] = joined([segment], segment.byteLength - this.free)
     }
-    const used = this.used()
-    if (used.length === 1) return new WholeBody(used[0] as Buffer)
-    return this.length <= ONE_PIECE_BYTES ? new WholeBody(Buffer.concat(used)) : new SegmentsBody(used, this.length)
+    this.free = 0
+    for (const follower of this.followers) follower.pump()
+    const [first] = this.segments
+    if (first === undefined) return new WholeBody('')
+    if (this.segments.length > 1) return new SegmentsBody(this.segments, length)
+    return new WholeBody(length <= LATIN1_MAX_BYTES ? first.toString('latin1') : first)
   }
 
   fail(): void {
     this.state = 'failed'
     for (const follower of this.followers) follower.pump()
+    this.segments = []
+    this.length = 0
   }
 
   /** What has been written from `offset` on and what is still to come. */
@@ -85,11 +97,14 @@ export class SegmentBuffer {
   get progress(): 'open' | 'complete' | 'failed' {
     return this.state
   }
+}
 
-  private used(): Buffer[] {
-    const last = this.segments.length - 1
-    return this.segments.map((segment, i) => (i === last && this.free > 0 ? segment.subarray(0, segment.byteLength - this.free) : segment))
-  }
+/** The first `length` bytes of `segments` in memory of their own. */
+function joined(segments: readonly Buffer[], length: number): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(length)
+  let at = 0
+  for (const segment of segments) at += segment.copy(bytes, at)
+  return bytes
 }
 
 /** Reads a buffer that may still be growing. */

@@ -1,23 +1,22 @@
-import { type BodySink, type BodySource, type Flow, ProxyError, toSource } from '@proxy/pipeline'
+import { type BodySink, type BodySource, type Flow, ProxyError } from '@proxy/pipeline'
+import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner, readerLost } from './kept-copy.ts'
 import { SharedReader } from './shared-reader.ts'
-import type { CacheStore, CacheWriter } from './store.ts'
 
-export interface SharedBodyOptions {
-  readonly store: CacheStore
-  readonly key: string
-  /** Receives every byte. */
-  readonly writer: CacheWriter
+export interface SharedBodyOptions extends KeptCopyOptions {
   /** Bytes of the body, when the origin declared them. */
   readonly length: number | undefined
   /** Bytes held for readers at most, beyond one chunk. */
   readonly windowBytes: number
-  /** Larger bodies are passed on but not kept. */
-  readonly maxObjectBytes: number
   /** Bytes that may still be read for the store's sake alone once every reader has left. */
   readonly finishBytes: number
-  /** Told once: the body has ended and its commit is settled, or it has failed. */
-  readonly onSettled: (stored: boolean) => void
+  /** Nothing of the body is being kept any more: it should have no further readers. May be told more than once. */
+  readonly onUnkept: () => void
 }
+
+/** Rough cost of a chunk's object beside its bytes: a body that comes in tiny pieces counts as what it takes. */
+const CHUNK_OVERHEAD_BYTES = 128
+/** What is fetched ahead of a client who is slower than the origin, with nobody else reading: a piece to send while the next one is on its way. */
+const READ_AHEAD_BYTES = 64 * 1024
 
 /**
  * One body from the origin, written to the store and read by any number of clients while it arrives.
@@ -26,94 +25,110 @@ export interface SharedBodyOptions {
  * write under way (`readFrom`) or from the stored entry once that is committed, so a slow client costs no memory and slows nobody. Where nothing is kept
  * any more, the slowest reader sets the pace instead. When all readers have left, the rest is still fetched while it is small.
  */
-export class SharedBody implements BodySink {
+export class SharedBody implements BodySink, KeptCopyOwner {
   private readonly options: SharedBodyOptions
-  private writer: CacheWriter | undefined
-  /** Readers that live on the window. */
+  private readonly copy: KeptCopy
   private readonly readers = new Set<SharedReader>()
-  /** Readers that fell behind it and are still reading. */
-  private readonly followers = new Set<SharedReader>()
   private readonly window: Uint8Array[] = []
-  private windowBytes = 0
+  /** What the window takes, overhead included. */
+  private held = 0
   /** Number of the first chunk in the window. */
   private first = 0
-  private received = 0
+  /** Bytes received so far. */
+  received = 0
   /** Bytes received when the last reader left. */
   private abandonedAt: number | undefined
   private flow: Flow | undefined
-  private blockedOnWriter = false
-  private readonly settled: Promise<boolean>
-  private settle!: (stored: boolean) => void
-  /** `ended`: whole; `failed`: never will be, see `failure`. */
+  /** A chunk is being handed round: whether more is wanted is answered at the end of that. */
+  private delivering = false
+  /** `ended`: whole; `failed`: never will be. */
   state: 'open' | 'ended' | 'failed' = 'open'
-  failure: ProxyError | undefined
 
   constructor(options: SharedBodyOptions) {
     this.options = options
-    this.writer = options.writer
-    this.settled = new Promise((resolve) => {
-      this.settle = resolve
-    })
+    this.copy = new KeptCopy(options, this)
   }
 
-  /** Starts reading the origin's body. */
-  begin(source: BodySource): void {
+  /** Starts reading the origin's body. Gives the first reader's view of it. */
+  begin(source: BodySource): BodySource {
+    const leader = this.attach()
     this.flow = source.start(this)
     if (this.state === 'failed') this.flow.abort()
     else this.advance()
+    return leader
   }
 
-  /** One client's view of the body, from its first byte on. Undefined when those bytes are no longer to be had. */
+  /** One more client's view of the body, from its first byte on. Undefined when those bytes are not to be had at once. */
   reader(): BodySource | undefined {
-    if (this.state === 'failed' || (this.first > 0 && this.writer === undefined)) return undefined
+    if (this.state === 'failed' || (this.first > 0 && !this.copy.canFollow)) return undefined
+    const reader = this.attach()
+    if (this.first > 0) reader.fallBehind()
+    return reader
+  }
+
+  private attach(): SharedReader {
     const reader = new SharedReader(this, this.options.length)
     this.abandonedAt = undefined
     this.readers.add(reader)
     return reader
   }
 
+  /** Resolves when the commit is settled, or with false when there will be none. */
+  get settled(): Promise<boolean> {
+    return this.copy.settled
+  }
+
+  /** Memory held for readers: at most `windowBytes` and one chunk. Bytes. */
+  get heldBytes(): number {
+    return this.held
+  }
+
+  // What the origin's body calls.
+
   data(chunk: Uint8Array): boolean {
     if (this.state !== 'open') return false
+    if (chunk.byteLength === 0) return this.wantsMore()
+    const { length, finishBytes } = this.options
     this.received += chunk.byteLength
-    if (this.writer !== undefined) {
-      if (this.received > this.options.maxObjectBytes) this.stopStoring()
-      else if (!this.writer.write(chunk)) this.waitForWriter(this.writer)
-    }
-    this.window.push(chunk)
-    this.windowBytes += chunk.byteLength
-    for (const reader of this.readers) reader.pump()
-    this.trim()
-    if (this.abandonedAt !== undefined && this.received - this.abandonedAt > this.options.finishBytes) {
-      this.giveUp()
+    if (length !== undefined && this.received > length) {
+      this.flow?.abort()
+      this.error(wrongLength(`more than the ${length} bytes that were declared`))
       return false
     }
-    return this.wantsMore()
+    this.delivering = true
+    this.copy.write(chunk)
+    if (this.isOpen()) {
+      this.window.push(chunk)
+      this.held += chunk.byteLength + CHUNK_OVERHEAD_BYTES
+      for (const reader of this.readers) reader.pump()
+      this.trim()
+    }
+    this.delivering = false
+    if (this.abandonedAt !== undefined && this.received - this.abandonedAt > finishBytes) this.giveUp()
+    return this.isOpen() && this.wantsMore()
   }
 
   end(): void {
     if (this.state !== 'open') return
+    const { length } = this.options
+    if (length !== undefined && this.received !== length) {
+      this.error(wrongLength(`${this.received} of the ${length} bytes that were declared`))
+      return
+    }
     this.state = 'ended'
-    const committed = this.writer === undefined ? Promise.resolve(false) : this.writer.commit()
-    // By the store's contract a commit never rejects; one that does counts as not stored.
-    void committed
-      .catch(() => false)
-      .then((stored) => {
-        this.settle(stored)
-        this.options.onSettled(stored)
-      })
+    this.copy.commit()
     for (const reader of this.readers) reader.pump()
   }
 
   error(error: ProxyError): void {
     if (this.state !== 'open') return
     this.state = 'failed'
-    this.failure = error
-    this.writer?.abort()
-    this.writer = undefined
-    this.settle(false)
-    this.options.onSettled(false)
-    for (const reader of this.readers) reader.pump()
     this.window.length = 0
+    this.held = 0
+    this.options.onUnkept()
+    // Before the copy goes: readers of it would otherwise hear of that instead.
+    for (const reader of this.readers) reader.fail(error)
+    this.copy.abort()
   }
 
   // What readers call.
@@ -127,79 +142,98 @@ export class SharedBody implements BodySink {
     return this.first + this.window.length
   }
 
-  /** A reader wants more than there is. */
+  /** A reader may want more than there is. */
   advance(): void {
-    if (this.state === 'open' && this.wantsMore()) this.flow?.resume()
+    if (this.delivering || this.state !== 'open') return
+    // Here the slowest reader sets the pace, and it may be the one who has just taken something.
+    if (this.copy.isLost) this.trim()
+    if (this.wantsMore()) this.flow?.resume()
   }
 
   /** A reader has got everything, or its client has left. */
   detach(reader: SharedReader): void {
-    const was = this.readers.delete(reader) || this.followers.delete(reader)
-    if (!was || this.state !== 'open') return
-    if (this.readers.size + this.followers.size > 0) this.advance()
+    if (!this.readers.delete(reader) || this.state !== 'open') return
+    if (this.readers.size > 0) this.advance()
     else this.abandoned()
   }
 
-  /** The bytes from `offset` on, for a reader that fell behind the window. */
-  async rest(offset: number): Promise<BodySource> {
-    const following = this.writer?.readFrom?.(offset)
-    if (following !== undefined) return toSource(following)
-    const { key, store } = this.options
-    const entry = (await this.settled) ? await store.get(key, { body: { start: offset, end: Number.MAX_SAFE_INTEGER } }) : undefined
-    if (entry === undefined || entry.meta.length !== this.received) {
-      entry?.discard()
-      throw new ProxyError('a slow reader fell behind a response that is not kept', { code: 'CACHE_READER_LOST', status: 502, source: 'proxy' })
-    }
-    return toSource(await entry.open({ start: offset, end: entry.meta.length - 1 }))
+  /** The bytes from `offset` on as the write under way gives them, where it can. */
+  following(offset: number): BodySource | undefined {
+    return this.copy.following(offset)
+  }
+
+  /** The bytes from `offset` on, once they are stored. Rejects when they are not. */
+  stored(offset: number): Promise<BodySource> {
+    return this.copy.stored(offset)
+  }
+
+  // What the copy calls.
+
+  drained(): void {
+    this.advance()
+  }
+
+  /** Goes on for the readers alone. Those who are behind the window have nothing left to read from. */
+  lost(): void {
+    this.options.onUnkept()
+    for (const reader of this.readers) if (!reader.onWindow) reader.fail(readerLost())
+    if (this.readers.size === 0) this.giveUp()
+    else this.advance()
+  }
+
+  private isOpen(): boolean {
+    return this.state === 'open'
   }
 
   private wantsMore(): boolean {
-    if (this.blockedOnWriter) return false
-    if (this.readers.size === 0) return true
-    for (const reader of this.readers) if (reader.hungry) return true
-    return this.windowBytes < this.options.windowBytes
-  }
-
-  /** Keeps the window within its bound: drops what all readers have had and then, as long as the bytes are kept elsewhere too, what only slow ones still need. */
-  private trim(): void {
-    while (this.windowBytes > this.options.windowBytes && this.window.length > 1) {
-      let needed = false
-      let hungry = false
-      for (const reader of this.readers) {
-        if (reader.next <= this.first) needed = true
-        if (reader.hungry) hungry = true
-      }
-      // Either nobody is ahead, and wantsMore() pauses the origin instead, or only the window has these bytes.
-      if (needed && (!hungry || this.writer === undefined)) return
-      this.windowBytes -= (this.window.shift() as Uint8Array).byteLength
-      this.first++
-      if (!needed) continue
-      for (const reader of this.readers) {
-        if (reader.next >= this.first) continue
-        this.readers.delete(reader)
-        this.followers.add(reader)
-        reader.fallBehind()
-      }
+    if (this.copy.isWaiting) return false
+    const { windowBytes } = this.options
+    let oneHungry = false
+    let allHungry = true
+    let onWindow = false
+    let furthest = 0
+    for (const reader of this.readers) {
+      if (reader.hungry) oneHungry = true
+      else allHungry = false
+      if (!reader.onWindow) continue
+      onWindow = true
+      furthest = Math.max(furthest, reader.delivered)
     }
+    if (allHungry) return true
+    if (oneHungry) return !this.copy.isLost || this.held < windowBytes
+    // Nobody waits. With readers on the window, the fastest of them sets the pace; without, the copy does.
+    return !onWindow || (this.received - furthest < READ_AHEAD_BYTES && this.held < windowBytes)
   }
 
-  private stopStoring(): void {
-    this.writer?.abort()
-    this.writer = undefined
-    if (this.abandonedAt !== undefined) this.giveUp()
+  /**
+   * Keeps the window within its bound: drops what all its readers have had and then, as long as the bytes are kept elsewhere too and somebody is ahead,
+   * what only slow ones still need.
+   */
+  private trim(): void {
+    const { windowBytes } = this.options
+    const { copy, window } = this
+    let slowest = this.nextChunk
+    let hungry = false
+    for (const reader of this.readers) {
+      if (reader.onWindow && reader.next < slowest) slowest = reader.next
+      if (reader.hungry) hungry = true
+    }
+    // Readers yet to come find the beginning in the copy, where that can be read; elsewhere in the window, for as long as it fits.
+    const keepsBeginning = !copy.isLost && !copy.canFollow
+    while (this.first < slowest && (this.held > windowBytes || !keepsBeginning)) this.drop()
+    if (!hungry || copy.isLost) return
+    while (this.held > windowBytes && window.length > 1) this.drop()
+    if (this.first > slowest) for (const reader of this.readers) if (reader.onWindow && reader.next < this.first) reader.fallBehind()
   }
 
-  private waitForWriter(writer: CacheWriter): void {
-    this.blockedOnWriter = true
-    void writer.drained().then(() => {
-      this.blockedOnWriter = false
-      this.advance()
-    })
+  private drop(): void {
+    this.held -= (this.window.shift() as Uint8Array).byteLength + CHUNK_OVERHEAD_BYTES
+    this.first++
   }
 
   private abandoned(): void {
     const { length, finishBytes } = this.options
-    if (this.writer === undefined || (length !== undefined && length - this.received > finishBytes)) {
+    if (this.copy.isLost || (length !== undefined && length - this.received > finishBytes)) {
       this.giveUp()
       return
     }
@@ -208,7 +242,12 @@ export class SharedBody implements BodySink {
   }
 
   private giveUp(): void {
+    if (this.state !== 'open') return
     this.flow?.abort()
     this.error(new ProxyError('every reader of the fill has left', { code: 'CACHE_FILL_ABANDONED', status: 499, source: 'client' }))
   }
+}
+
+function wrongLength(what: string): ProxyError {
+  return new ProxyError(`the origin sent ${what}`, { code: 'BODY_BROKEN', status: 502, source: 'upstream', proxyStatus: 'http_response_incomplete' })
 }

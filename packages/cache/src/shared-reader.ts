@@ -7,24 +7,38 @@ export class SharedReader implements BodySource, BodySink, Flow {
   private readonly body: SharedBody
   /** Number of the chunk to deliver next. */
   next = 0
-  private delivered = 0
+  /** Bytes delivered so far. */
+  delivered = 0
   private sink: BodySink | undefined
   private paused = false
   private pumping = false
+  /** `behind`: waits for its client to take more; `opening`: for the bytes to be stored. */
   private state: 'window' | 'behind' | 'opening' | 'following' | 'done' = 'window'
-  private following: Flow | undefined
+  private flow: Flow | undefined
+  private failure: ProxyError | undefined
 
   constructor(body: SharedBody, length: number | undefined) {
     this.body = body
     this.length = length
   }
 
+  /** Lives on the window. */
+  get onWindow(): boolean {
+    return this.state === 'window'
+  }
+
   /** Has had all there is, and would take more. */
   get hungry(): boolean {
-    return this.sink !== undefined && !this.paused && this.next === this.body.nextChunk
+    if (this.sink === undefined || this.paused) return false
+    if (this.state === 'window') return this.next === this.body.nextChunk
+    return this.state === 'opening' || (this.state === 'following' && this.delivered === this.body.received)
   }
 
   start(sink: BodySink): Flow {
+    if (this.failure !== undefined) {
+      sink.error(this.failure)
+      return this
+    }
     this.sink = sink
     this.resume()
     return this
@@ -36,80 +50,96 @@ export class SharedReader implements BodySource, BodySink, Flow {
 
   resume(): void {
     this.paused = false
-    if (this.state === 'following') this.following?.resume()
-    else if (this.state === 'behind') void this.follow()
-    else if (this.state === 'window') {
-      this.pump()
-      this.body.advance()
-    }
+    if (this.state === 'window') this.pump()
+    else if (this.state === 'following') this.flow?.resume()
+    else if (this.state === 'behind' && this.sink !== undefined) this.follow()
+    this.body.advance()
   }
 
   abort(): void {
+    const { flow } = this
     if (this.state === 'done') return
-    this.state = 'done'
-    this.sink = undefined
-    this.following?.abort()
-    this.body.detach(this)
+    this.finish()
+    flow?.abort()
   }
 
   /** Delivers from the window what has arrived, as far as the client takes it. */
   pump(): void {
     // A sink may resume from inside data(): the loop below goes on by itself then.
-    if (this.pumping || this.state !== 'window') return
-    const { body } = this
+    if (this.pumping) return
     this.pumping = true
-    while (this.sink !== undefined && !this.paused && body.state !== 'failed') {
-      const chunk = body.chunk(this.next)
+    while (this.state === 'window' && this.sink !== undefined && !this.paused) {
+      const chunk = this.body.chunk(this.next)
       if (chunk === undefined) break
       this.next++
       this.delivered += chunk.byteLength
       if (!this.sink.data(chunk)) this.paused = true
     }
     this.pumping = false
-    if (this.sink === undefined || body.state === 'open') return
-    if (body.state === 'failed') this.error(body.failure as ProxyError)
-    else if (this.next === body.nextChunk) this.end()
+    if (this.state === 'window' && this.sink !== undefined && this.body.state === 'ended' && this.next === this.body.nextChunk) this.end()
   }
 
   /** The window has moved on without this reader. */
   fallBehind(): void {
     this.state = 'behind'
-    if (this.sink !== undefined && !this.paused) void this.follow()
+    if (this.sink !== undefined && !this.paused) this.follow()
+  }
+
+  private follow(): void {
+    const source = this.body.following(this.delivered)
+    if (source !== undefined) this.readOn(source)
+    else {
+      this.state = 'opening'
+      void this.open()
+    }
   }
 
   /** Never rejects: what goes wrong breaks the client's body off. */
-  private async follow(): Promise<void> {
-    this.state = 'opening'
+  private async open(): Promise<void> {
     try {
-      const source = await this.body.rest(this.delivered)
-      if (this.hasLeft()) source.discard()
-      else {
-        this.state = 'following'
-        this.following = source.start(this)
-        if (this.hasLeft()) this.following.abort()
-      }
+      const source = await this.body.stored(this.delivered)
+      if (this.state === 'opening') this.readOn(source)
+      else source.discard()
     } catch (error) {
       this.error(toProxyError(error))
     }
   }
 
-  private hasLeft(): boolean {
-    return this.sink === undefined
+  private readOn(source: BodySource): void {
+    this.state = 'following'
+    const flow = source.start(this)
+    this.flow = flow
+    if (this.sink === undefined) flow.abort()
+    else if (!this.paused) flow.resume()
   }
 
   data(chunk: Uint8Array): boolean {
+    if (this.sink === undefined) return false
     this.delivered += chunk.byteLength
-    return this.sink === undefined ? false : this.sink.data(chunk)
+    if (!this.sink.data(chunk)) {
+      this.paused = true
+      return false
+    }
+    // Nothing more was kept than this client has had by now: the origin may be waiting for somebody to want more.
+    if (this.delivered === this.body.received) this.body.advance()
+    return true
   }
 
   end(trailers?: HeaderMap): void {
-    const sink = this.finish()
-    sink?.end(trailers)
+    this.finish()?.end(trailers)
   }
 
   error(error: ProxyError): void {
-    const sink = this.finish()
-    sink?.error(error)
+    if (this.state === 'done') return
+    this.failure = error
+    this.finish()?.error(error)
+  }
+
+  /** The body has broken off, or what this reader still needs of it is kept nowhere. */
+  fail(error: ProxyError): void {
+    const { flow } = this
+    this.error(error)
+    flow?.abort()
   }
 
   private finish(): BodySink | undefined {

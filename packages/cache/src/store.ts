@@ -47,6 +47,8 @@ export interface CacheWriter {
   /** Makes the entry visible. False when it could not be stored: full, too large, unreachable, or not as long as `meta.length` said. Never rejects. */
   commit(): Promise<boolean>
   abort(): void
+  /** True once it is known that `commit` will resolve to false. Absent where a store cannot tell before. */
+  readonly failed?: boolean | undefined
   /** The bytes written so far from `offset` on, and those still to come; ends after commit was called, fails after abort. Absent where a store cannot read what is not committed. */
   readonly readFrom?: ((offset: number) => Body) | undefined
 }
@@ -55,6 +57,8 @@ export interface CacheWriter {
 export interface CacheMeta {
   /** Format of this record. Another number is a miss. */
   readonly v: 1
+  /** Names this response among all that were ever put; kept by `touch`. By it a reader of one response knows that what it finds under the key later is still that. */
+  readonly id?: string
   /** Scheme, authority and target as requested, for purging and admin listings. */
   readonly url: string
   /** The route or pool whose cache this is. */

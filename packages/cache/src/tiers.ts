@@ -1,5 +1,5 @@
-import type { Body } from '@proxy/pipeline'
 import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions } from './store.ts'
+import { TieredWriter, type TierWrite } from './tiered-writer.ts'
 
 export interface Tier {
   readonly store: CacheStore
@@ -10,13 +10,16 @@ export interface Tier {
 }
 
 export interface TieredOptions {
+  /** How long a tier that does not keep up may hold up the others before it is left out of a write. Milliseconds. Default 2 s. */
+  readonly stallMs?: number
   /** Told of every operation that failed in one tier; the others went on. Must not throw. */
   readonly onTierError?: (tier: string, error: unknown) => void
 }
 
 /**
  * Several stores as one, nearest first. A lookup asks them in order and takes the first hit; an error in one is a miss in that one. A write goes to every
- * tier that admits it, and removes the key from the others: what was put last is what is found, so a success clears a negative entry kept elsewhere.
+ * tier that admits it, and removes the key from those that do not have it then: what was put last is what is found, so a success clears a negative entry
+ * kept elsewhere. Throws TypeError when there is no tier.
  */
 export function tiered(tiers: readonly Tier[], options: TieredOptions = {}): CacheStore {
   return new TieredStore(tiers, options)
@@ -24,11 +27,13 @@ export function tiered(tiers: readonly Tier[], options: TieredOptions = {}): Cac
 
 class TieredStore implements CacheStore {
   private readonly tiers: readonly Tier[]
+  private readonly stallMs: number
   private readonly onTierError: NonNullable<TieredOptions['onTierError']>
 
   constructor(tiers: readonly Tier[], options: TieredOptions) {
     if (tiers.length === 0) throw new TypeError('tiered() needs one store at least')
     this.tiers = tiers
+    this.stallMs = options.stallMs ?? 2000
     this.onTierError = options.onTierError ?? (() => {})
   }
 
@@ -45,27 +50,41 @@ class TieredStore implements CacheStore {
   }
 
   put(key: string, meta: CacheMeta): CacheWriter {
-    const writers: CacheWriter[] = []
+    const writes: TierWrite[] = []
     const others: Tier[] = []
     for (const tier of this.tiers) {
-      if (tier.admit === undefined || tier.admit(meta)) writers.push(tier.store.put(key, meta))
+      if (tier.admit === undefined || tier.admit(meta)) writes.push({ writer: tier.store.put(key, meta), clear: () => this.clear(tier, key) })
       else others.push(tier)
     }
-    return new TieredWriter(writers, () => {
-      for (const tier of others) void tier.store.delete(key).catch((error: unknown) => this.onTierError(tier.name, error))
-    })
+    const clearOthers = async (): Promise<void> => {
+      await Promise.all(others.map((tier) => this.clear(tier, key)))
+    }
+    return new TieredWriter({ writes, clearOthers, stallMs: this.stallMs })
   }
 
-  async touch(key: string, version: string, meta: CacheMeta): Promise<boolean> {
+  private async clear(tier: Tier, key: string): Promise<void> {
+    try {
+      await tier.store.delete(key)
+    } catch (error) {
+      this.onTierError(tier.name, error)
+    }
+  }
+
+  touch(key: string, version: string, meta: CacheMeta): Promise<boolean> {
     return this.any((store) => store.touch(key, version, meta))
   }
 
   async delete(key: string, version?: string): Promise<boolean> {
-    return this.any((store) => store.delete(key, version), true)
+    if (version === undefined) return this.any((store) => store.delete(key), true)
+    if (!(await this.any((store) => store.delete(key, version), true))) return false
+    // Every tier has a version of its own for one write: what the others hold is the same response, or an older one that must not come back.
+    await this.any((store) => store.delete(key), true)
+    return true
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.tiers.map((tier) => tier.store.close()))
+    const results = await Promise.allSettled(this.tiers.map((tier) => tier.store.close()))
+    for (const result of results) if (result.status === 'rejected') throw result.reason
   }
 
   /** Runs on every tier; true when one says so. With `all`, a tier that fails makes the whole fail: a purge that missed one is not done. */
@@ -86,42 +105,5 @@ class TieredStore implements CacheStore {
     )
     if (failed && all) throw failure
     return result
-  }
-}
-
-/** Writes to several tiers at once. A tier that cannot keep up or fails does not hold up the others for longer than its own store allows. */
-class TieredWriter implements CacheWriter {
-  private readonly writers: readonly CacheWriter[]
-  private readonly onCommit: () => void
-
-  constructor(writers: readonly CacheWriter[], onCommit: () => void) {
-    this.writers = writers
-    this.onCommit = onCommit
-  }
-
-  write(chunk: Uint8Array): boolean {
-    let ready = true
-    for (const writer of this.writers) if (!writer.write(chunk)) ready = false
-    return ready
-  }
-
-  async drained(): Promise<void> {
-    await Promise.all(this.writers.map((writer) => writer.drained()))
-  }
-
-  async commit(): Promise<boolean> {
-    const results = await Promise.all(this.writers.map((writer) => writer.commit()))
-    const stored = results.includes(true)
-    if (stored) this.onCommit()
-    return stored
-  }
-
-  abort(): void {
-    for (const writer of this.writers) writer.abort()
-  }
-
-  get readFrom(): ((offset: number) => Body) | undefined {
-    for (const writer of this.writers) if (writer.readFrom !== undefined) return (offset) => (writer.readFrom as (offset: number) => Body)(offset)
-    return undefined
   }
 }

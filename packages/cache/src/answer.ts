@@ -1,0 +1,50 @@
+import { type ByteRange, discardBody, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { ifRangeHolds, notModified, removeContentFields } from './conditional.ts'
+import { type RangeDecision, requestedRange } from './range.ts'
+import type { CacheEntry, CacheMeta } from './store.ts'
+
+/**
+ * Answers from an entry: 304, 206, 416, or whole. `meta` is the entry's, or what a 304 has made of it; `headers` are those of the whole answer, and are used up.
+ * Opens or discards the entry. Rejects when its body is gone.
+ */
+export async function answerFrom(entry: CacheEntry, meta: CacheMeta, headers: HeaderMap, request: ProxyRequest): Promise<ProxyResponse> {
+  const asked = request.headers
+  const { status } = meta
+  if (status === 200 && isConditional(asked) && notModified(asked, meta.headers)) {
+    entry.discard()
+    removeContentFields(headers)
+    return { status: 304, headers, body: null }
+  }
+  if (request.method === 'HEAD') {
+    entry.discard()
+    return { status, headers, body: null }
+  }
+  const { length } = entry.meta
+  const range: RangeDecision = asked.range !== undefined && status === 200 && ifRangeHolds(asked, meta.headers) ? requestedRange(asked, length) : 'ignore'
+  if (range === 'ignore') return { status, headers, body: await entry.open() }
+  if (range === 'unsatisfiable') {
+    entry.discard()
+    removeContentFields(headers)
+    headers['content-range'] = `bytes */${length}`
+    return { status: 416, headers, body: null }
+  }
+  return partial(headers, range, length, await entry.open(range))
+}
+
+function partial(headers: HeaderMap, range: ByteRange, length: number, body: ProxyResponse['body']): ProxyResponse {
+  headers['content-range'] = `bytes ${range.start}-${range.end}/${length}`
+  headers['content-length'] = String(range.end - range.start + 1)
+  return { status: 206, headers, body }
+}
+
+function isConditional(headers: Readonly<HeaderMap>): boolean {
+  return headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined
+}
+
+/** An answer of the origin to a request without conditions, as the client asked for it: 304 where its own conditions say so. */
+export function applyConditions(response: ProxyResponse, request: ProxyRequest): ProxyResponse {
+  if (response.status !== 200 || !isConditional(request.headers) || !notModified(request.headers, response.headers)) return response
+  discardBody(response.body)
+  removeContentFields(response.headers)
+  return { status: 304, headers: response.headers, body: null }
+}

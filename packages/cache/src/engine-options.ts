@@ -1,0 +1,19 @@
+import type { Clock } from '@proxy/pipeline'
+import type { TtlRule } from './policy.ts'
+import type { CacheStore } from './store.ts'
+
+/** `CacheOptions` with every default filled in. */
+export interface EngineOptions {
+  readonly store: CacheStore
+  readonly namespace: string
+  readonly name: string
+  readonly rules: readonly TtlRule[]
+  readonly connectErrorTtlMs: number
+  readonly maxObjectBytes: number
+  readonly windowBytes: number
+  readonly finishBytes: number
+  readonly storeStallMs: number
+  readonly keepStaleMs: number
+  readonly clock: Clock
+  readonly onStoreError: (error: unknown) => void
+}

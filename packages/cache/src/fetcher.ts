@@ -1,0 +1,201 @@
+import { createHeaders, derive, discardBody, errorResponse, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse, toProxyError, toSource } from '@proxy/pipeline'
+import type { Background } from './background.ts'
+import { parseCacheControl } from './cache-control.ts'
+import { addValidators, confirms, removeConditions } from './conditional.ts'
+import type { EngineOptions } from './engine-options.ts'
+import type { Fill, FillOutcome, Fills } from './fill.ts'
+import { variantKey, varyFields } from './key.ts'
+import { initialAgeMs, type NotStoredReason, storability } from './policy.ts'
+import { indexRecord, recordOf, renewedRecord, type Times } from './record.ts'
+import { SharedBody } from './shared-body.ts'
+import type { CacheEntry, CacheMeta, CacheWriter, StoredMeta, VaryIndex } from './store.ts'
+import { uniqueId } from './unique-id.ts'
+
+/** What a lookup found. `key` is the variant's where the base record says that there are variants. */
+export interface Found {
+  readonly base: string
+  readonly key: string
+  readonly index: StoredMeta | undefined
+  /** An entry that may be used again if the origin confirms it. */
+  readonly stale: CacheEntry | undefined
+  /** There is an entry that this client alone does not want: it is not replaced by a failure. */
+  readonly fresh: boolean
+}
+
+/** Asks the origin for a key, once for everybody who waits, and decides what becomes of the answer. */
+export class Fetcher {
+  private readonly options: EngineOptions
+  private readonly fills: Fills
+  private readonly background: Background
+
+  constructor(options: EngineOptions, fills: Fills, background: Background) {
+    this.options = options
+    this.fills = fills
+    this.background = background
+  }
+
+  /** Starts a fill. Others may join it unless it is `authorized`: what one client may see is not fetched on behalf of others. */
+  start(found: Found, request: ProxyRequest, next: Handler, authorized: boolean): Fill {
+    const fill = this.fills.open(found.base, authorized ? undefined : found.key)
+    fill.outcome = this.fetch(fill, found, request, next, authorized)
+    this.background.add(fill.outcome)
+    return fill
+  }
+
+  private async fetch(fill: Fill, found: Found, request: ProxyRequest, next: Handler, authorized: boolean): Promise<FillOutcome> {
+    const { clock } = this.options
+    const { stale } = found
+    let response: ProxyResponse | undefined
+    try {
+      const headers = createHeaders(request.headers)
+      removeConditions(headers)
+      let requestTime = clock.wallMs()
+      response = await this.ask(request, next, headers, stale)
+      if (response.status === 304 && stale !== undefined) {
+        discardBody(response.body)
+        if (confirms(response.headers, stale.meta.headers)) return this.confirm(fill, found, stale, response.headers, { requestTime, responseTime: clock.wallMs() }, authorized)
+        // It speaks of another representation than the one that is stored: only a whole answer helps.
+        response = undefined
+        requestTime = clock.wallMs()
+        response = await this.ask(request, next, headers, undefined)
+      }
+      return this.decide(fill, found, request, response, { requestTime, responseTime: clock.wallMs() }, authorized)
+    } catch (error) {
+      if (response === undefined) this.rememberFailure(found, request, error)
+      this.fills.end(fill)
+      throw error
+    }
+  }
+
+  /** The fill is the cache's own: it does not end because the client that happened to come first has left. */
+  private ask(request: ProxyRequest, next: Handler, plain: HeaderMap, stale: CacheEntry | undefined): Promise<ProxyResponse> {
+    let headers = plain
+    if (stale !== undefined) {
+      headers = createHeaders(plain)
+      addValidators(headers, stale.meta.headers)
+    }
+    return next(derive(request, { headers, signal: new AbortController().signal }))
+  }
+
+  /** Shares and stores the answer, or leaves it to the leader alone. */
+  private decide(fill: Fill, found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean): FillOutcome {
+    const { maxObjectBytes, rules, store, windowBytes } = this.options
+    const { headers, status } = response
+    const decision = storability(
+      {
+        method: request.method,
+        authorized,
+        requestNoStore: parseCacheControl(request.headers['cache-control'])?.noStore === true,
+        status,
+        headers,
+        responseTime: times.responseTime,
+        initialAgeMs: initialAgeMs(headers, times.requestTime, times.responseTime)
+      },
+      rules
+    )
+    if (!decision.store) return this.unshared(fill, response, decision.reason)
+    const length = declaredLength(headers)
+    if (length !== undefined && length > maxObjectBytes) return this.unshared(fill, response, 'too-large')
+
+    const fields = varyFields(headers.vary)
+    const vary = fields.length === 0 ? undefined : this.varyIndex(found.index, fields)
+    const key = vary === undefined ? found.base : variantKey(found.base, vary, request.headers)
+    const meta = recordOf(this.options, request, response, times, decision.lifetimeMs, length)
+    const writer = this.put(key, meta)
+    // Shared without being stored, it would go at the pace of its slowest reader: fine while it fits the window.
+    if (writer.failed === true && length !== undefined && length > windowBytes) return this.unshared(fill, response, 'refused')
+    this.fills.alsoUnder(fill, key)
+    if (vary !== undefined && (found.index?.vary !== vary || found.index.keepUntil < meta.keepUntil)) this.background.add(this.put(found.base, indexRecord(meta, vary)).commit())
+
+    const { finishBytes, onStoreError, storeStallMs } = this.options
+    const onUnkept = (): void => this.fills.close(fill)
+    const body = new SharedBody({ store, key, meta, writer, length, windowBytes, maxObjectBytes, finishBytes, storeStallMs, onUnkept, onStoreError })
+    this.background.add(this.finish(fill, body))
+    const stored = writer.failed !== true
+    const leaderBody = body.begin(toSource(response.body))
+    const ttlSeconds = Math.max(0, Math.floor((decision.lifetimeMs - meta.initialAgeMs) / 1000))
+    return { kind: 'shared', status, headers, body, leaderBody, vary, key, ttlSeconds, stored }
+  }
+
+  private unshared(fill: Fill, response: ProxyResponse, reason: NotStoredReason): FillOutcome {
+    this.fills.end(fill)
+    return { kind: 'unshared', response, reason }
+  }
+
+  /** It can be joined until its commit is settled: the next request is then a hit. */
+  private async finish(fill: Fill, body: SharedBody): Promise<void> {
+    const stored = await body.settled
+    this.fills.end(fill)
+    if (stored && fill.invalidated) await this.attempt(() => this.options.store.delete(fill.base))
+  }
+
+  /** The origin says that what is stored still holds. */
+  private confirm(fill: Fill, found: Found, stale: CacheEntry, from304: Readonly<HeaderMap>, times: Times, authorized: boolean): FillOutcome {
+    const { rules, store } = this.options
+    const { version } = stale
+    const meta = renewedRecord(this.options, stale.meta, from304, times)
+    const decision = storability({ ...meta, method: 'GET', authorized, requestNoStore: false }, rules)
+    if (!decision.store) {
+      this.fills.end(fill)
+      // Where it is only this client's credentials that forbid sharing, the entry was never in doubt.
+      if (decision.reason !== 'authorization') this.background.add(this.attempt(() => store.delete(found.key, version)))
+      return { kind: 'revalidated', version, meta, shared: false }
+    }
+    // Joiners find this outcome until the store has the new metadata: the next request is then a hit.
+    this.background.add(this.attempt(() => store.touch(found.key, version, meta)).then(() => this.fills.end(fill)))
+    return { kind: 'revalidated', version, meta, shared: true }
+  }
+
+  private put(key: string, meta: CacheMeta): CacheWriter {
+    try {
+      return this.options.store.put(key, meta)
+    } catch (error) {
+      // Against the contract; the answer is on its way all the same.
+      this.options.onStoreError(error)
+      return noWriter
+    }
+  }
+
+  /** Runs a store operation whose failure changes nothing for the request. Never rejects. */
+  async attempt(operation: () => Promise<unknown>): Promise<void> {
+    try {
+      await operation()
+    } catch (error) {
+      this.options.onStoreError(error)
+    }
+  }
+
+  /** The index already known, where its fields are the same; a new one forgets all variants stored so far. */
+  private varyIndex(known: StoredMeta | undefined, fields: readonly string[]): VaryIndex {
+    const before = known?.vary
+    if (before !== undefined && before.fields.length === fields.length && before.fields.every((name, i) => name === fields[i])) return before
+    return { fields, generation: uniqueId() }
+  }
+
+  /** Keeps a failure to reach the origin, where the configuration asks for it, so that clients do not hammer a dead one. */
+  private rememberFailure(found: Found, request: ProxyRequest, error: unknown): void {
+    const { clock, connectErrorTtlMs: ttlMs, name } = this.options
+    const failure = toProxyError(error)
+    if (ttlMs <= 0 || failure.source !== 'upstream' || failure.status < 500 || found.stale !== undefined || found.fresh) return
+    const answer = errorResponse(failure, { proxyName: name })
+    if (!(answer.body instanceof Uint8Array)) return
+    answer.headers['cache-control'] = `s-maxage=${Math.ceil(ttlMs / 1000)}, max-age=0`
+    const now = clock.wallMs()
+    const writer = this.put(found.key, recordOf(this.options, request, answer, { requestTime: now, responseTime: now }, ttlMs, answer.body.byteLength))
+    writer.write(answer.body)
+    this.background.add(writer.commit())
+  }
+}
+
+const noWriter: CacheWriter = {
+  write: () => true,
+  drained: () => Promise.resolve(),
+  commit: () => Promise.resolve(false),
+  abort() {},
+  failed: true
+}
+
+function declaredLength(headers: Readonly<HeaderMap>): number | undefined {
+  const declared = headers['content-length']
+  return typeof declared === 'string' && /^\d+$/.test(declared) ? Number(declared) : undefined
+}

@@ -1,0 +1,170 @@
+import { type BodySource, ProxyError, toSource } from '@proxy/pipeline'
+import type { CacheMeta, CacheStore, CacheWriter } from './store.ts'
+
+export interface KeptCopyOptions {
+  readonly store: CacheStore
+  readonly key: string
+  /** What is being stored under `key`. */
+  readonly meta: CacheMeta
+  /** Receives every byte. */
+  readonly writer: CacheWriter
+  /** Larger bodies are passed on but not kept. */
+  readonly maxObjectBytes: number
+  /** How long the writer may keep readers waiting before it is given up. */
+  readonly storeStallMs: number
+  readonly onStoreError: (error: unknown) => void
+}
+
+/** Who is told of a copy's fate. */
+export interface KeptCopyOwner {
+  /** The store takes more again. */
+  drained(): void
+  /** The write has been given up: nothing more can be read from here. */
+  lost(): void
+}
+
+/** What setTimeout takes: more would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
+/** The copy of a body that is being written to the store while it arrives. A store that fails or stalls costs the copy, never the body. */
+export class KeptCopy {
+  private readonly options: KeptCopyOptions
+  private readonly owner: KeptCopyOwner
+  private writer: CacheWriter | undefined
+  private length = 0
+  /** Runs while the writer asks for a pause. */
+  private stall: NodeJS.Timeout | undefined
+  private settle!: (stored: boolean) => void
+  /** Resolves when the commit is settled, or with false when there will be none. */
+  readonly settled: Promise<boolean>
+
+  constructor(options: KeptCopyOptions, owner: KeptCopyOwner) {
+    this.options = options
+    this.owner = owner
+    this.writer = options.writer
+    this.settled = new Promise((resolve) => {
+      this.settle = resolve
+    })
+  }
+
+  /** Nothing is kept, or as far as is known will be. */
+  get isLost(): boolean {
+    return this.writer === undefined || this.writer.failed === true
+  }
+
+  /** The store asks for a pause. */
+  get isWaiting(): boolean {
+    return this.stall !== undefined
+  }
+
+  /** May call `owner.lost`. */
+  write(chunk: Uint8Array): void {
+    const { writer } = this
+    if (writer === undefined) return
+    const { maxObjectBytes, onStoreError } = this.options
+    this.length += chunk.byteLength
+    let ready = true
+    try {
+      if (this.length <= maxObjectBytes) ready = writer.write(chunk)
+    } catch (error) {
+      // Against the contract; the readers get their bytes all the same.
+      onStoreError(error)
+      this.giveUp()
+      return
+    }
+    if (this.length > maxObjectBytes || writer.failed === true) this.giveUp()
+    else if (!ready) this.waitFor(writer)
+  }
+
+  /** Makes the entry visible, when there is one. Outcome: `settled`. */
+  commit(): void {
+    this.stopWaiting()
+    if (this.writer === undefined) this.settle(false)
+    else void this.commitTo(this.writer)
+  }
+
+  /** Never rejects. By the store's contract a commit does not either; one that does counts as not stored. */
+  private async commitTo(writer: CacheWriter): Promise<void> {
+    let stored = false
+    try {
+      stored = await writer.commit()
+    } catch (error) {
+      this.options.onStoreError(error)
+    }
+    this.settle(stored)
+  }
+
+  /** Forgets what was written. */
+  abort(): void {
+    const { writer } = this
+    this.stopWaiting()
+    this.writer = undefined
+    writer?.abort()
+    this.settle(false)
+  }
+
+  get canFollow(): boolean {
+    return !this.isLost && this.writer?.readFrom !== undefined
+  }
+
+  /** The bytes from `offset` on as the write under way gives them, where it can. */
+  following(offset: number): BodySource | undefined {
+    return this.canFollow ? toSource(this.writer?.readFrom?.(offset) ?? null) : undefined
+  }
+
+  /** The bytes from `offset` on, once they are stored. Rejects when they are not. */
+  async stored(offset: number): Promise<BodySource> {
+    const { key, store, onStoreError } = this.options
+    if (!this.isLost && (await this.settled)) {
+      const range = { start: offset, end: this.length - 1 }
+      try {
+        const entry = await store.get(key, { body: range })
+        if (entry !== undefined && this.isThis(entry.meta)) return toSource(await entry.open(range))
+        entry?.discard()
+      } catch (error) {
+        onStoreError(error)
+      }
+    }
+    throw readerLost()
+  }
+
+  /** Whether an entry is what was written here, and not what a later write has put in its place. */
+  private isThis(found: CacheMeta): boolean {
+    const { id } = this.options.meta
+    return id !== undefined && found.id === id && found.length === this.length
+  }
+
+  private giveUp(): void {
+    this.abort()
+    this.owner.lost()
+  }
+
+  private waitFor(writer: CacheWriter): void {
+    if (this.stall !== undefined) return
+    const { storeStallMs, onStoreError } = this.options
+    const stall = setTimeout(
+      () => {
+        onStoreError(new ProxyError(`the store took no more for ${storeStallMs} ms`, { code: 'STORE_STALLED', status: 504, source: 'proxy' }))
+        this.giveUp()
+      },
+      Math.min(storeStallMs, LONGEST_TIMER_MS)
+    )
+    this.stall = stall
+    const goOn = (): void => {
+      if (this.stall !== stall) return
+      this.stopWaiting()
+      this.owner.drained()
+    }
+    void writer.drained().then(goOn, goOn)
+  }
+
+  private stopWaiting(): void {
+    clearTimeout(this.stall)
+    this.stall = undefined
+  }
+}
+
+/** A reader needs bytes that are neither in the window nor in the store. */
+export function readerLost(): ProxyError {
+  return new ProxyError('a slow reader fell behind a response that is not kept', { code: 'CACHE_READER_LOST', status: 502, source: 'proxy' })
+}

@@ -1,0 +1,69 @@
+import { createHeaders, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
+import { hasValidator, updateFields } from './conditional.ts'
+import type { EngineOptions } from './engine-options.ts'
+import { requestUrl } from './key.ts'
+import { initialAgeMs, lifetimeMs } from './policy.ts'
+import type { CacheMeta, VaryIndex } from './store.ts'
+import { uniqueId } from './unique-id.ts'
+
+/** Base records outlive the variants they lead to by this much, so that not every new variant rewrites them. */
+const INDEX_EXTRA_MS = 24 * 3_600_000
+
+/** When a request was sent and its answer's header arrived, wall clock. */
+export interface Times {
+  readonly requestTime: number
+  readonly responseTime: number
+}
+
+/** What is stored of a response apart from its body. `lifetime` counts from its origin, as `storability` gives it. */
+export function recordOf(
+  options: EngineOptions,
+  request: ProxyRequest,
+  answer: { readonly status: number; readonly headers: Readonly<HeaderMap> },
+  times: Times,
+  lifetime: number,
+  length: number | undefined
+): CacheMeta {
+  const headers = createHeaders(answer.headers)
+  const initialAge = initialAgeMs(headers, times.requestTime, times.responseTime)
+  delete headers.age
+  delete headers['content-length']
+  delete headers['cache-status']
+  delete headers.trailer
+  // RFC 9110 section 6.6.1: who has a clock and stores an answer without a Date gives it one.
+  headers.date ??= new Date(times.responseTime).toUTCString()
+  const meta = {
+    v: 1 as const,
+    id: uniqueId(),
+    url: requestUrl(request),
+    namespace: options.namespace,
+    status: answer.status,
+    headers,
+    requestTime: times.requestTime,
+    responseTime: times.responseTime,
+    initialAgeMs: initialAge,
+    keepUntil: keepUntil(options, headers, times.responseTime, lifetime, initialAge),
+    tags: []
+  }
+  return length === undefined ? meta : { ...meta, length }
+}
+
+/** What is stored after a 304 has confirmed `stale`. */
+export function renewedRecord(options: EngineOptions, stale: CacheMeta, from304: Readonly<HeaderMap>, times: Times): CacheMeta {
+  const headers = createHeaders(stale.headers)
+  updateFields(headers, from304)
+  if (from304.date === undefined) headers.date = new Date(times.responseTime).toUTCString()
+  const { requestTime, responseTime } = times
+  const renewed = { ...stale, headers, requestTime, responseTime, initialAgeMs: initialAgeMs(from304, requestTime, responseTime) }
+  return { ...renewed, keepUntil: keepUntil(options, headers, responseTime, lifetimeMs(renewed, options.rules), renewed.initialAgeMs) }
+}
+
+/** The base record that leads to a variant. It has no fields and no body of its own. */
+export function indexRecord(variant: CacheMeta, vary: VaryIndex): CacheMeta {
+  return { ...variant, headers: createHeaders(), keepUntil: variant.keepUntil + INDEX_EXTRA_MS, vary, length: 0 }
+}
+
+/** A response that can be confirmed is kept for a while after it went stale. */
+function keepUntil(options: EngineOptions, headers: Readonly<HeaderMap>, responseTime: number, lifetime: number, initialAge: number): number {
+  return responseTime + Math.max(0, lifetime - initialAge) + (hasValidator(headers) ? options.keepStaleMs : 0)
+}
