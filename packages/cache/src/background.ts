@@ -9,12 +9,21 @@ export class Background {
   }
 
   private async watch(work: Promise<unknown>): Promise<void> {
-    await Promise.allSettled([work])
+    try {
+      await work
+    } catch {
+      // Seen by whoever started it.
+    }
     this.running.delete(work)
   }
 
-  /** Resolves when nothing is under way. */
-  async drain(): Promise<void> {
-    while (this.running.size > 0) await Promise.allSettled(this.running)
+  /** How much is under way. */
+  get size(): number {
+    return this.running.size
+  }
+
+  /** Resolves when what is under way now has ended. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.running)
   }
 }

@@ -31,8 +31,20 @@ const quotedString = /"(?:[^"\\]|\\.)*"/y
  */
 export function parseCacheControl(value: string | string[] | undefined): CacheControl | undefined {
   const text = combined(value)
-  return text === undefined ? undefined : new Directives(text)
+  if (text === undefined) return undefined
+  let control = parsed.get(text)
+  if (control === undefined) {
+    control = new Directives(text)
+    if (parsed.size >= MAX_REMEMBERED) parsed.clear()
+    if (text.length <= MAX_REMEMBERED_LENGTH) parsed.set(text, control)
+  }
+  return control
 }
+
+/** An origin says few different things: what was parsed is remembered. */
+const parsed = new Map<string, CacheControl>()
+const MAX_REMEMBERED = 256
+const MAX_REMEMBERED_LENGTH = 256
 
 class Directives implements CacheControl {
   maxAge: number | undefined = undefined

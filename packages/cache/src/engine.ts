@@ -26,8 +26,11 @@ export class CacheEngine {
   }
 
   /** Resolves when the fills and store writes under way have ended. */
-  drain(): Promise<void> {
-    return this.background.drain()
+  async drain(): Promise<void> {
+    while (this.fills.size > 0 || this.background.size > 0) {
+      await Promise.allSettled(this.fills.outcomes())
+      await this.background.settled()
+    }
   }
 
   /** Fills under way. */

@@ -1,4 +1,4 @@
-import { createHeaders, derive, discardBody, errorResponse, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse, toProxyError, toSource } from '@proxy/pipeline'
+import { createHeaders, derive, discardBody, errorResponse, type Handler, type HeaderMap, neverAborted, type ProxyRequest, type ProxyResponse, toProxyError, toSource } from '@proxy/pipeline'
 import type { Background } from './background.ts'
 import { parseCacheControl } from './cache-control.ts'
 import { addValidators, confirms, removeConditions } from './conditional.ts'
@@ -38,7 +38,6 @@ export class Fetcher {
   start(found: Found, request: ProxyRequest, next: Handler, authorized: boolean): Fill {
     const fill = this.fills.open(found.base, authorized ? undefined : found.key)
     fill.outcome = this.fetch(fill, found, request, next, authorized)
-    this.background.add(fill.outcome)
     return fill
   }
 
@@ -74,7 +73,7 @@ export class Fetcher {
       headers = createHeaders(plain)
       addValidators(headers, stale.meta.headers)
     }
-    return next(derive(request, { headers, signal: new AbortController().signal }))
+    return next(derive(request, { headers, signal: neverAborted }))
   }
 
   /** Shares and stores the answer, or leaves it to the leader alone. */

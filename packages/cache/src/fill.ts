@@ -54,6 +54,11 @@ export class Fills {
     return this.running.size
   }
 
+  /** How the origin's answers that are being waited for come out. */
+  outcomes(): Promise<FillOutcome>[] {
+    return [...this.running].map((fill) => fill.outcome)
+  }
+
   /** The fill that requests for `key` may join. */
   find(key: string): Fill | undefined {
     return this.byKey.get(key)

@@ -272,6 +272,24 @@ describe('origins that fail', () => {
     expect(held.length).toBe(2)
   })
 
+  test('before the header: nothing is asked again for clients who have left', async () => {
+    await startHeld()
+    const leader = bench.get('/a')
+    await originHas(1)
+    const joiners = [leaver('/a'), leaver('/a')]
+    await cacheHas(3)
+    await Promise.all(joiners.map((joiner) => joiner.leave()))
+    // A round trip on another connection: the server has seen the others close.
+    const other = bench.get('/other')
+    await originHas(2)
+    answer(1).end()
+    await other
+    held[0]?.response.destroy()
+    expect((await leader).status).toBe(502)
+    await bench.middleware.drain()
+    expect(held.length).toBe(2)
+  })
+
   test('with connectErrorMs, those who wait get the failure that was remembered', async () => {
     await startHeld({ negative: { connectErrorMs: 1000 } })
     const clients = Array.from({ length: 10 }, () => bench.get('/a'))
@@ -321,6 +339,21 @@ describe('what turns out not to be for all', () => {
 })
 
 describe('who joins', () => {
+  test('a variant that is being fetched is found under its own key, too', async () => {
+    await startHeld()
+    const first = openAnswer(bench.port, '/a', { headers: { 'accept-language': 'en' } })
+    await originHas(1)
+    const response = answer(0, { 'cache-control': 'max-age=60', vary: 'Accept-Language' })
+    response.write('one')
+    const leader = await first
+    // The base record is there by now, the variant is not.
+    const second = await openAnswer(bench.port, '/a', { headers: { 'accept-language': 'en' } })
+    expect(second.headers['cache-status']).toBe('proxy; fwd=vary-miss; collapsed; ttl=60')
+    response.end('two')
+    expect([(await readRest(leader)).toString(), (await readRest(second)).toString()]).toEqual(['onetwo', 'onetwo'])
+    expect(held.length).toBe(1)
+  })
+
   test('HEAD and conditions are answered from the fill of a GET; a range asks for itself', async () => {
     await startHeld()
     const leader = bench.get('/a')

@@ -34,6 +34,16 @@ test('a stale entry is confirmed by a 304, renewed, and then fresh again', async
   expect(bench.origin.requests.length).toBe(2)
 })
 
+test('a 304 without a Date renews the Date all the same', async () => {
+  bench = await startBench((request, response) => {
+    response.sendDate = false
+    if (condition(request) === '"v1"') response.writeHead(304).end()
+    else whole(response, 'text', { date: new Date(bench.clock.wallMs()).toUTCString() })
+  })
+  await goStale()
+  expect((await bench.get('/a')).headers.date).toBe(new Date(bench.clock.wallMs()).toUTCString())
+})
+
 test('by date, where there is no entity tag', async () => {
   const modified = 'Mon, 05 Feb 2024 10:00:00 GMT'
   bench = await startBench((request, response) => {

@@ -64,6 +64,7 @@ describe('a miss, then hits', () => {
     const hit = await bench.get('/')
     expect(miss.cacheStatus).toBe('inner; hit, proxy; fwd=uri-miss; stored; ttl=50')
     expect(miss.headers.age).toBe('10')
+    expect(Object.keys((await bench.store.inner.get('default|http://example.org/'))?.meta.headers ?? {}).sort()).toEqual(['cache-control', 'date', 'link'])
     expect([hit.headers.link, hit.headers['x-hop'], hit.headers.age, hit.cacheStatus]).toEqual(['<a>, <b>', undefined, '10', 'proxy; hit; ttl=50'])
   })
 

@@ -1,3 +1,4 @@
+export { type AbortListener, isAborted, neverAborted, offAbort, onAbort } from './abort.ts'
 export { bodyLength, discardBody, isBodySource, LATIN1_MAX_BYTES, readAll, toReadable, toSource, WholeBody } from './body.ts'
 export { type Clock, systemClock } from './clock.ts'
 export { compose } from './compose.ts'
@@ -7,5 +8,5 @@ export { cacheResult, createExchangeKey, Exchange, type ExchangeKey, upstreamAtt
 export { addForwardingHeaders, type ForwardingOptions, isForwardingClaim, plainAddress, TrustedProxies } from './forwarding.ts'
 export { appendHeader, combined, createHeaders, headersFromRaw, headersToRaw, single } from './headers.ts'
 export { connectionOptions, isHopByHop, stripHopByHop } from './hop-by-hop.ts'
-export { createRequest, derive, neverAborted, type RequestChanges, type RequestInit, withContext } from './request.ts'
+export { createRequest, derive, type RequestChanges, type RequestInit, withContext } from './request.ts'
 export type { Body, BodySink, BodySource, ByteRange, Flow, Handler, HeaderMap, Middleware, ProxyRequest, ProxyResponse } from './types.ts'

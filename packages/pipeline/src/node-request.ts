@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type AbortListener, type AbortSource, abortSource } from './abort.ts'
 import { checkLine } from './answer-head.ts'
 import { isClosed, onClosed } from './connection.ts'
 import { Context } from './context.ts'
@@ -11,11 +12,12 @@ import { RawRequest } from './raw-request.ts'
 import type { Body, BodySink, BodySource, Flow, HeaderMap, ProxyRequest } from './types.ts'
 
 /** A request of node:http (or its HTTP/2 compatibility layer) as the pipeline sees it. */
-export class NodeRequest extends RawRequest implements ProxyRequest {
+export class NodeRequest extends RawRequest implements ProxyRequest, AbortSource {
   readonly exchange: Exchange = new Exchange()
   private readonly incoming: IncomingMessage
   private readonly outgoing: ServerResponse
   private controller: AbortController | undefined
+  private abortListeners: AbortListener[] | undefined
   private upload: IncomingBody | undefined
 
   /** Throws `ProxyError` 400 or 501 when the raw message may not be forwarded. */
@@ -43,16 +45,42 @@ export class NodeRequest extends RawRequest implements ProxyRequest {
   get signal(): AbortSignal {
     if (this.controller === undefined) {
       const controller = new AbortController()
-      const { outgoing } = this
       this.controller = controller
-      const onClose = (): void => {
-        // A response closes also when all is well: work that goes on behind it is not to be stopped by that. (HTTP/2 counts one that was reset as finished.)
-        if (!outgoing.writableFinished || (this.httpVersion === '2' && this.incoming.aborted)) controller.abort(clientAborted())
-      }
-      if (isClosed(outgoing)) onClose()
-      else onClosed(outgoing, onClose)
+      if (this.aborted) controller.abort(clientAborted())
+      else this.addAbortListener({ handleEvent: () => controller.abort(clientAborted()) })
     }
     return this.controller.signal
+  }
+
+  get [abortSource](): AbortSource {
+    return this
+  }
+  get aborted(): boolean {
+    return isClosed(this.outgoing) && this.leftEarly()
+  }
+
+  addAbortListener(listener: AbortListener): void {
+    if (this.abortListeners === undefined) {
+      this.abortListeners = [listener]
+      onClosed(this.outgoing, () => this.closed())
+    } else this.abortListeners.push(listener)
+  }
+
+  removeAbortListener(listener: AbortListener): void {
+    const at = this.abortListeners?.indexOf(listener) ?? -1
+    if (at !== -1) this.abortListeners?.splice(at, 1)
+  }
+
+  private closed(): void {
+    const listeners = this.abortListeners as AbortListener[]
+    if (listeners.length === 0 || !this.leftEarly()) return
+    this.abortListeners = []
+    for (const listener of listeners) listener.handleEvent()
+  }
+
+  /** A response closes also when all is well: work that goes on behind it is not to be stopped by that. (HTTP/2 counts one that was reset as finished.) */
+  private leftEarly(): boolean {
+    return !this.outgoing.writableFinished || (this.httpVersion === '2' && this.incoming.aborted)
   }
 
   get onInterim(): (status: number, headers: HeaderMap) => void {

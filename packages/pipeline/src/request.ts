@@ -1,13 +1,8 @@
+import { type AbortSource, abortSource, neverAborted } from './abort.ts'
 import { Context } from './context.ts'
 import { Exchange } from './exchange.ts'
 import { createHeaders } from './headers.ts'
 import type { Body, HeaderMap, ProxyRequest } from './types.ts'
-
-/**
- * The signal of work that no client's leaving ends, such as filling a cache. Shared: who sees this very object need not listen to it
- * (thousands of listeners on one signal would be a leak of their own).
- */
-export const neverAborted: AbortSignal = new AbortController().signal
 
 /** What `derive` may replace. */
 export interface RequestChanges {
@@ -82,6 +77,9 @@ class DerivedRequest implements ProxyRequest {
   }
   get signal(): AbortSignal {
     return this.changes?.signal ?? this.base.signal
+  }
+  get [abortSource](): AbortSource | undefined {
+    return this.changes?.signal === undefined ? (this.base as { [abortSource]?: AbortSource | undefined })[abortSource] : undefined
   }
   get exchange(): Exchange {
     return this.base.exchange

@@ -7,6 +7,8 @@ import {
   type Flow,
   type HeaderMap,
   isProxyError,
+  offAbort,
+  onAbort,
   type ProxyError,
   type ProxyRequest,
   type ProxyResponse,
@@ -84,7 +86,7 @@ export class UpstreamCall extends Timed implements ConnectionUser, BodySource, F
       this.uploading = true
     }
     this.options = { path: request.target, method: request.method as Dispatcher.HttpMethod, headers: pool.headers.build(request), body, reset: false }
-    request.signal.addEventListener('abort', this)
+    onAbort(request, this)
     pool.queued.add(this)
     dispatcher.dispatch(this.options, this)
   }
@@ -276,7 +278,7 @@ export class UpstreamCall extends Timed implements ConnectionUser, BodySource, F
   private finish(state: 'ended' | 'failed'): void {
     this.state = state
     this.queue?.remove(this)
-    this.request.signal.removeEventListener('abort', this)
+    offAbort(this.request, this)
   }
 
   private pause(controller: Dispatcher.DispatchController): void {

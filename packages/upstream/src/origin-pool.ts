@@ -1,4 +1,4 @@
-import { clientAborted, type ProxyError, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { clientAborted, isAborted, type ProxyError, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { type Client, type Dispatcher, Pool } from 'undici'
 import { UpstreamCall } from './call.ts'
 import { Connection, type ConnectionUser, createConnector, type TlsConnectOptions } from './connection.ts'
@@ -51,7 +51,7 @@ export class OriginPool {
   send(request: ProxyRequest): Promise<ProxyResponse> {
     return new Promise((resolve, reject) => {
       const call = new UpstreamCall(this, request, resolve, reject)
-      if (request.signal.aborted) call.refuse(clientAborted())
+      if (isAborted(request)) call.refuse(clientAborted())
       else if (this.queued.size >= this.settings.maxQueued) call.refuse(busyError(this.origin, `${this.settings.maxQueued} requests are waiting for a connection`))
       else call.dispatch(this.pool)
     })
