@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib'
-import { type Body, type BodySink, type BodySource, type ByteRange, type Flow, ProxyError, toSource } from '@proxy/pipeline'
+import { type Body, type BodySink, type BodySource, type ByteRange, type Flow, type ProxyError, toSource } from '@proxy/pipeline'
+import { storedBodyBroken } from './errors.ts'
 
 /**
  * The form in which stores keep bodies outside memory: blocks of at most 64 KiB, each behind a CRC-32 of its bytes and its number, so that every byte is verified
@@ -213,6 +214,6 @@ class BlockReader implements BodySource, BodySink {
     this.done = true
     this.flow?.abort()
     this.options.onBroken?.()
-    this.sink?.error(new ProxyError(`stored body: ${what}`, { code: 'STORE_BODY_BROKEN', status: 502, source: 'proxy' }))
+    this.sink?.error(storedBodyBroken(what))
   }
 }

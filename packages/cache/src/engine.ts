@@ -1,16 +1,18 @@
-import { cacheResult, createHeaders, type Handler, ProxyError, type ProxyRequest, type ProxyResponse, principal } from '@proxy/pipeline'
+import { cacheResult, createHeaders, type Handler, type ProxyRequest, type ProxyResponse, principal } from '@proxy/pipeline'
 import { answerFrom, applyConditions } from './answer.ts'
 import { Background } from './background.ts'
 import { type CacheControl, parseCacheControl } from './cache-control.ts'
 import { addCacheStatus, type ForwardedStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
 import { hasValidator } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
+import { onlyIfCached } from './errors.ts'
 import { Fetcher, type Found } from './fetcher.ts'
 import { type Fill, type FillOutcome, Fills } from './fill.ts'
 import { cacheKey, variantKey } from './key.ts'
 import { currentAgeMs, isFresh } from './policy.ts'
 import { Prepared } from './prepared.ts'
 import type { CacheEntry, CacheMeta, GetOptions, StoredMeta } from './store.ts'
+import { Uncacheable } from './uncacheable.ts'
 
 /** The decisions of a shared cache over one store: look up, serve, confirm, fetch once for all who wait, forget. */
 export class CacheEngine {
@@ -18,6 +20,7 @@ export class CacheEngine {
   private readonly fills = new Fills()
   private readonly background = new Background()
   private readonly fetcher: Fetcher
+  private readonly uncacheable = new Uncacheable()
   private readonly prepared = new WeakMap<CacheMeta, Prepared>()
 
   constructor(options: EngineOptions) {
@@ -88,7 +91,7 @@ export class CacheEngine {
     }
     if (control?.onlyIfCached) {
       entry?.discard()
-      throw new ProxyError('only-if-cached, and nothing usable is stored', { code: 'CACHE_ONLY_IF_CACHED', status: 504, source: 'client' })
+      throw onlyIfCached()
     }
     return this.forward({ base, key, index, stale: entry, fresh: fwd === 'request' }, request, next, control, fwd, retried)
   }
@@ -104,21 +107,23 @@ export class CacheEngine {
 
   /** Nothing fresh is stored: ask the origin, or join who is asking already. */
   private forward(found: Found, request: ProxyRequest, next: Handler, control: CacheControl | undefined, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
+    const known = found.stale === undefined ? this.uncacheable.reason(found.key, this.options.clock.monotonicMs()) : undefined
+    if (known === 'no-store' || known === 'private') return this.pass(request, next, fwd, known)
     const authorized = isAuthorized(request)
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
     const part = request.headers.range !== undefined
-    const running = part || authorized || control?.noCache ? undefined : this.fills.find(found.key)
+    const running = part || authorized || control?.noCache || known !== undefined ? undefined : this.fills.find(found.key)
     if (running !== undefined) return this.join(running, found, request, next, fwd, retried)
     // A HEAD alone brings nothing to store.
-    if (!part && request.method === 'GET' && !control?.noStore) return this.lead(found, request, next, fwd, authorized)
+    if (!part && request.method === 'GET' && !control?.noStore) return this.lead(found, request, next, fwd, authorized, known !== undefined)
     found.stale?.discard()
     return this.pass(request, next, fwd, control?.noStore ? 'request-no-store' : part ? 'range' : 'method')
   }
 
-  private async lead(found: Found, request: ProxyRequest, next: Handler, fwd: ForwardReason, authorized: boolean): Promise<ProxyResponse> {
+  private async lead(found: Found, request: ProxyRequest, next: Handler, fwd: ForwardReason, authorized: boolean, alone: boolean): Promise<ProxyResponse> {
     const { stale } = found
     const { name } = this.options
-    const fill = this.fetcher.start(found, request, next, authorized)
+    const fill = this.fetcher.start(found, request, next, authorized, alone)
     let result: FillOutcome
     try {
       result = await fill.outcome
@@ -135,7 +140,7 @@ export class CacheEngine {
         // Confirmed, but its bytes are gone: nothing but the whole answer will do.
         this.dropBroken(found.key, stale, error)
         this.fills.close(fill)
-        return this.lead({ ...found, stale: undefined }, request, next, fwd, authorized)
+        return this.lead({ ...found, stale: undefined }, request, next, fwd, authorized, alone)
       }
     }
     stale?.discard()
@@ -146,6 +151,7 @@ export class CacheEngine {
       return applyConditions({ status: result.status, headers, body: result.leaderBody }, request)
     }
     const { response, reason } = result as Extract<FillOutcome, { kind: 'unshared' }>
+    this.uncacheable.add(found.key, reason, this.options.clock.monotonicMs())
     addCacheStatus(response.headers, forwardedStatus(name, { fwd, detail: reason }))
     return applyConditions(response, request)
   }

@@ -34,9 +34,9 @@ export class Fetcher {
     this.background = background
   }
 
-  /** Starts a fill. Others may join it unless it is `authorized`: what one client may see is not fetched on behalf of others. */
-  start(found: Found, request: ProxyRequest, next: Handler, authorized: boolean): Fill {
-    const fill = this.fills.open(found.base, authorized ? undefined : found.key)
+  /** Starts a fill. Others may join it unless it is `authorized` (what one client may see is not fetched on behalf of others) or `alone` (its answer is likely to be for one client). */
+  start(found: Found, request: ProxyRequest, next: Handler, authorized: boolean, alone: boolean): Fill {
+    const fill = this.fills.open(found.base, authorized || alone ? undefined : found.key)
     fill.outcome = this.fetch(fill, found, request, next, authorized)
     return fill
   }

@@ -1,4 +1,5 @@
-import { type BodySource, ProxyError, toSource } from '@proxy/pipeline'
+import { type BodySource, toSource } from '@proxy/pipeline'
+import { readerLost, storeStalled } from './errors.ts'
 import type { CacheMeta, CacheStore, CacheWriter } from './store.ts'
 
 export interface KeptCopyOptions {
@@ -144,7 +145,7 @@ export class KeptCopy {
     const { storeStallMs, onStoreError } = this.options
     const stall = setTimeout(
       () => {
-        onStoreError(new ProxyError(`the store took no more for ${storeStallMs} ms`, { code: 'STORE_STALLED', status: 504, source: 'proxy' }))
+        onStoreError(storeStalled(storeStallMs))
         this.giveUp()
       },
       Math.min(storeStallMs, LONGEST_TIMER_MS)
@@ -162,9 +163,4 @@ export class KeptCopy {
     clearTimeout(this.stall)
     this.stall = undefined
   }
-}
-
-/** A reader needs bytes that are neither in the window nor in the store. */
-export function readerLost(): ProxyError {
-  return new ProxyError('a slow reader fell behind a response that is not kept', { code: 'CACHE_READER_LOST', status: 502, source: 'proxy' })
 }

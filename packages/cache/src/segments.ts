@@ -1,4 +1,5 @@
-import { type Body, type BodySink, type BodySource, type ByteRange, type Flow, LATIN1_MAX_BYTES, ProxyError, WholeBody } from '@proxy/pipeline'
+import { type Body, type BodySink, type BodySource, type ByteRange, type Flow, LATIN1_MAX_BYTES, WholeBody } from '@proxy/pipeline'
+import { writeAborted } from './errors.ts'
 
 /** Bodies of unknown or large size are gathered in pieces of this size, so that memory is taken as bytes arrive. */
 const SEGMENT_BYTES = 256 * 1024
@@ -156,7 +157,7 @@ class Follower implements BodySource, Flow {
     if (sink === undefined || this.buffer.progress === 'open') return
     if (this.buffer.progress === 'failed') {
       this.abort()
-      sink.error(new ProxyError('the write that was being read was given up', { code: 'STORE_WRITE_ABORTED', status: 502, source: 'proxy' }))
+      sink.error(writeAborted())
     } else if (this.offset >= this.buffer.length) {
       this.abort()
       sink.end()

@@ -1,5 +1,6 @@
-import { type BodySink, type BodySource, type Flow, ProxyError } from '@proxy/pipeline'
-import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner, readerLost } from './kept-copy.ts'
+import type { BodySink, BodySource, Flow, ProxyError } from '@proxy/pipeline'
+import { fillAbandoned, readerLost, wrongLength } from './errors.ts'
+import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner } from './kept-copy.ts'
 import { SharedReader } from './shared-reader.ts'
 
 export interface SharedBodyOptions extends KeptCopyOptions {
@@ -244,10 +245,6 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   private giveUp(): void {
     if (this.state !== 'open') return
     this.flow?.abort()
-    this.error(new ProxyError('every reader of the fill has left', { code: 'CACHE_FILL_ABANDONED', status: 499, source: 'client' }))
+    this.error(fillAbandoned())
   }
-}
-
-function wrongLength(what: string): ProxyError {
-  return new ProxyError(`the origin sent ${what}`, { code: 'BODY_BROKEN', status: 502, source: 'upstream', proxyStatus: 'http_response_incomplete' })
 }
