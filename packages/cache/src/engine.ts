@@ -108,7 +108,6 @@ export class CacheEngine {
   /** Nothing fresh is stored: ask the origin, or join who is asking already. */
   private forward(found: Found, request: ProxyRequest, next: Handler, control: CacheControl | undefined, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
     const known = found.stale === undefined ? this.uncacheable.reason(found.key, this.options.clock.monotonicMs()) : undefined
-    if (known === 'no-store' || known === 'private') return this.pass(request, next, fwd, known)
     const authorized = isAuthorized(request)
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
     const part = request.headers.range !== undefined

@@ -5,6 +5,8 @@ const lasting: ReadonlySet<NotStoredReason> = new Set(['status', 'no-store', 'pr
 
 /** Keys remembered at most. */
 const MAX_KEYS = 10_000
+/** Longer keys are not remembered, so that a client with long URLs cannot fill the memory with them. Characters. */
+const MAX_KEY_LENGTH = 2048
 /** How long a key is remembered: the URL is looked at anew after that. Milliseconds. */
 const TTL_MS = 10_000
 
@@ -30,7 +32,7 @@ export class Uncacheable {
   }
 
   add(key: string, reason: NotStoredReason, monotonicMs: number): void {
-    if (!lasting.has(reason)) return
+    if (!lasting.has(reason) || key.length > MAX_KEY_LENGTH) return
     if (this.marks.size >= MAX_KEYS) this.marks.delete(this.marks.keys().next().value as string)
     this.marks.set(key, { reason, untilMs: monotonicMs + TTL_MS })
   }

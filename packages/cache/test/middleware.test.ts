@@ -26,7 +26,8 @@ describe('options', () => {
 
   test('namespaces keep apart what lies in one store; the name is this cache’s own', async () => {
     const store = new MemoryStore()
-    const [one, other] = [cache({ store, namespace: 'one', name: 'edge-1' })(fresh), cache({ store, namespace: 'other' })(fresh)]
+    const clock = createFakeClock()
+    const [one, other] = [cache({ store, clock, namespace: 'one', name: 'edge-1' })(fresh), cache({ store, clock, namespace: 'other' })(fresh)]
     await one(createRequest())
     expect((await one(createRequest())).headers['cache-status']).toBe('edge-1; hit; ttl=60')
     expect((await other(createRequest())).headers['cache-status']).toBe('proxy; fwd=uri-miss; stored; ttl=60')

@@ -54,7 +54,7 @@ test('in node:http', async () => {
     if (!server.listening) await once(server, 'listening')
     const { port } = server.address() as AddressInfo
     const first = await ask(port, '/a')
-    expect(first.cacheStatus).toBe('proxy; fwd=uri-miss; stored; ttl=60')
+    expect(first.cacheStatus).toMatch(/^proxy; fwd=uri-miss; stored; ttl=(60|5\d)$/)
     const second = await ask(port, '/a')
     expect(second.body.toString()).toBe(first.body.toString())
     expect(second.cacheStatus).toMatch(/^proxy; hit; ttl=/)
@@ -69,9 +69,11 @@ test('in Hono', async () => {
   const app = (await runExample('hono', 'app')).app as { request(path: string): Promise<Response> }
   expect(await (await app.request('/')).text()).toBe('not cached')
   const first = await app.request('/images/x.png')
-  expect([first.status, await first.text(), first.headers.get('cache-status')]).toEqual([404, 'no such image', 'proxy; fwd=uri-miss; stored; ttl=60'])
+  expect([first.status, await first.text()]).toEqual([404, 'no such image'])
+  expect(first.headers.get('cache-status')).toMatch(/^proxy; fwd=uri-miss; stored; ttl=(60|5\d)$/)
   const second = await app.request('/images/x.png')
-  expect([second.status, await second.text(), second.headers.get('cache-status')]).toEqual([404, 'no such image', 'proxy; hit; ttl=60; detail=negative'])
+  expect([second.status, await second.text()]).toEqual([404, 'no such image'])
+  expect(second.headers.get('cache-status')).toMatch(/^proxy; hit; ttl=(60|5\d); detail=negative$/)
 })
 
 test('tiers', async () => {

@@ -55,4 +55,7 @@ test('remembers a bounded number of keys, and only reasons that lie in the answe
   marks.add('one client', 'authorization', 0)
   expect(marks.reason('one client', 1)).toBeUndefined()
   expect(marks.reason('k2', 10_000)).toBeUndefined()
+  const long = 'x'.repeat(2049)
+  marks.add(long, 'private', 0)
+  expect(marks.reason(long, 1)).toBeUndefined()
 })
