@@ -18,7 +18,7 @@ export interface Stores {
   close(): Promise<void>
 }
 
-/** Longest wait at the start for S3 to be ready: a server that is told to start does so, with its storage or without. */
+/** Longest wait at the start for a store to be ready: a server that is told to start does so, with its storage or without. */
 const PREPARE_MS = 1500
 
 const admits: Readonly<Record<string, ((meta: CacheMeta) => boolean) | undefined>> = {
@@ -57,9 +57,21 @@ export async function openStores(settings: Settings, onFault: OnStoreFault): Pro
 /** The drivers are loaded when they are needed: the one of S3 alone takes a quarter of a second and 35 MB. */
 async function connect({ url, commandTimeout, connectTimeout }: NonNullable<StoreSettings['redis']>, onFault: OnStoreFault): Promise<RedisConnection> {
   const { connectRedis } = await import('@proxy/cache-redis')
-  return checked(['stores', 'redis', 'url'], () =>
-    connectRedis(url, { commandTimeoutMs: commandTimeout, connectTimeoutMs: connectTimeout, connectionName: 'proxy-server', onFault: (error) => onFault('redis', error) })
+  const { promise: refused, resolve: onRefused } = Promise.withResolvers<void>()
+  const connection = checked(['stores', 'redis', 'url'], () =>
+    connectRedis(url, {
+      commandTimeoutMs: commandTimeout,
+      connectTimeoutMs: connectTimeout,
+      connectionName: 'proxy-server',
+      onFault(error) {
+        onRefused()
+        onFault('redis', error)
+      }
+    })
   )
+  // The first requests would find no connection and go without. One that fails is not waited for.
+  await Promise.race([connection.ready(Math.min(connectTimeout, PREPARE_MS)), refused])
+  return connection
 }
 
 async function openStore(name: string, stores: StoreSettings, redis: RedisConnection | undefined, onFault: OnStoreFault): Promise<CacheStore> {

@@ -49,6 +49,7 @@ export class CacheEngine {
 
     const { clock, namespace, store, onStoreError } = this.options
     const base = cacheKey(namespace, request)
+    const { storedCount } = this.fills
     const want = method === 'HEAD' || headers.range !== undefined ? metaOnly : undefined
     let key = base
     let index: StoredMeta | undefined
@@ -89,6 +90,8 @@ export class CacheEngine {
         }
       }
     }
+    // A fill that was stored while a slow store said that it had nothing would be missed by the lookup and by the search for a fill.
+    if (entry === undefined && !retried && this.fills.storedSince(base, storedCount)) return this.handle(request, next, true)
     if (control?.onlyIfCached) {
       entry?.discard()
       throw onlyIfCached()
@@ -179,7 +182,8 @@ export class CacheEngine {
     } else {
       stale?.discard()
     }
-    if (result.kind === 'shared' && (result.vary === undefined || variantKey(found.base, result.vary, request.headers) === result.key)) {
+    const matches = result.kind === 'shared' && (result.vary === undefined || variantKey(found.base, result.vary, request.headers) === result.key)
+    if (result.kind === 'shared' && matches) {
       const body = request.method === 'HEAD' ? null : result.body.reader()
       if (body !== undefined) {
         request.exchange.set(cacheResult, 'collapsed')
@@ -188,6 +192,8 @@ export class CacheEngine {
         return applyConditions({ status: result.status, headers, body }, request)
       }
     }
+    // Its first bytes have passed, and a store like S3 gives nothing of it before it has all.
+    if (result.kind === 'shared' && result.stored && matches && request.method === 'GET') await result.body.settled
     // What the leader got is not for this client, or no longer to be had from its first byte: the store may have it, or another fill be running.
     if (!retried && (result.kind === 'shared' || (result.kind === 'revalidated' && result.shared))) return this.handle(request, next, true)
     return this.pass(request, next, fwd, 'not-shared')

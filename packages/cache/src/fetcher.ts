@@ -124,6 +124,7 @@ export class Fetcher {
   /** It can be joined until its commit is settled: the next request is then a hit. */
   private async finish(fill: Fill, body: SharedBody): Promise<void> {
     const stored = await body.settled
+    if (stored) this.fills.noteStored(fill.base)
     this.fills.end(fill)
     if (stored && fill.invalidated) await this.attempt(() => this.options.store.delete(fill.base))
   }

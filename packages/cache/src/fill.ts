@@ -45,10 +45,17 @@ export class Fill {
   }
 }
 
+/** Stored fills that are remembered at most, for lookups that began before them. */
+const MAX_STORED = 1000
+
 /** The fills under way. */
 export class Fills {
   private readonly byKey = new Map<string, Fill>()
   private readonly running = new Set<Fill>()
+  /** Base keys of fills that were stored lately, with the count of stored fills at that time. Oldest first. */
+  private readonly stored = new Map<string, number>()
+  /** How many fills have been stored so far. */
+  storedCount = 0
 
   get size(): number {
     return this.running.size
@@ -92,6 +99,18 @@ export class Fills {
   end(fill: Fill): void {
     this.close(fill)
     this.running.delete(fill)
+  }
+
+  /** Notes that what it brought can be found in the store now. */
+  noteStored(base: string): void {
+    if (this.stored.size >= MAX_STORED) this.stored.delete(this.stored.keys().next().value as string)
+    this.stored.delete(base)
+    this.stored.set(base, ++this.storedCount)
+  }
+
+  /** Whether a fill for `base` was stored after `storedCount` had this value: a lookup that had begun by then may have missed it. */
+  storedSince(base: string, count: number): boolean {
+    return (this.stored.get(base) ?? 0) > count
   }
 
   /** What is on its way for `base` was asked for before it changed: nobody new gets it, and it is not kept. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { inspect } from 'node:util'
 import { createFakeClock, startFaultProxy, startS3 } from '@proxy/testing'
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
@@ -245,7 +246,7 @@ describe('S6: the clocks differ', () => {
       vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + minutes * 60_000 })
       try {
         const { S3Store: Store } = await import('../src/index.ts')
-        const store = new Store({ ...patient, ...at, bucket, prefix: `skew${minutes}/` })
+        const store = new Store({ ...patient, ...at, bucket, prefix: `skew${minutes}-${randomUUID()}/` })
         const first = await store.get('k').catch((error: { code: string }) => error.code)
         expect(first).toBe('S3_CLOCK_SKEW')
         expect(await store.get('k')).toBeUndefined()
