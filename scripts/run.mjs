@@ -1,6 +1,6 @@
 // Runs a task of this repository from nothing but Node >= 20 and npm: fetches the pinned Node and pnpm from npm when they are missing,
 // installs the workspace when its lockfile changed, then runs the task. `node scripts/run.mjs TASK [ARGS]`; npm scripts call it.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
@@ -48,7 +48,9 @@ function ensureTools(env) {
   const wanted = nodePackage()
   const marker = join(toolsDir, 'versions.json')
   const versions = JSON.stringify({ node: wanted ? NODE_VERSION : process.versions.node, pnpm: PNPM_VERSION, platform: `${process.platform}-${process.arch}` })
-  if (existsSync(marker) && readFileSync(marker, 'utf8') === versions) return
+  const binaries = wanted ? ['node', 'pnpm'] : ['pnpm']
+  const present = binaries.every((name) => existsSync(join(toolsDir, 'node_modules', '.bin', isWindows ? `${name}.cmd` : name)))
+  if (present && existsSync(marker) && readFileSync(marker, 'utf8') === versions) return
   if (!wanted && Number(process.versions.node.split('.')[0]) < 26) fail(`No packaged Node ${NODE_VERSION} for ${process.platform}-${process.arch}: install Node 26 and run this again.`)
   console.error(`fetching Node ${NODE_VERSION} and pnpm ${PNPM_VERSION} into .tools (once)`)
   const packages = [`pnpm@${PNPM_VERSION}`, ...(wanted ? [`${wanted}@${NODE_VERSION}`] : [])]
@@ -76,4 +78,10 @@ if (task === 'exec') process.exit(run(args[0], args.slice(1), env))
 ensureDependencies(env)
 if (task === 'setup') process.exit(0)
 // Everything else runs on the pinned Node, where the helpers of the workspace (TypeScript sources) can be imported.
-process.exit(run('node', [join('scripts', 'tasks.mjs'), task, ...args], env))
+// A signal for the task is handed on, and waited for: a server that is told to stop finishes what is under way first.
+const child = spawn('node', [join('scripts', 'tasks.mjs'), task, ...args], { cwd: root, env, stdio: 'inherit', shell: isWindows })
+for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+// Ctrl-C reaches the child by itself.
+process.on('SIGINT', () => {})
+child.on('error', (error) => fail(error.message))
+child.on('exit', (code, signal) => process.exit(code ?? (signal ? 1 : 0)))

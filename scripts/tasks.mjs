@@ -10,6 +10,16 @@ const OTHER_NODES = ['22.19.0', '24.21.0']
 
 /** What `check` has done so far. */
 const outcomes = []
+/** Commands under way. A signal is theirs: this process ends when they have, after it has stopped the services it started. */
+const running = new Set()
+let stopped = false
+for (const signal of ['SIGTERM', 'SIGHUP', 'SIGINT']) {
+  process.on(signal, () => {
+    stopped = true
+    // Ctrl-C reaches the commands by itself.
+    if (signal !== 'SIGINT') for (const child of running) child.kill(signal)
+  })
+}
 
 const [task, ...args] = process.argv.slice(2)
 const tasks = { build, test, typecheck, lint, format, check, start, bench, audit, 'test-nodes': testNodes, help }
@@ -24,10 +34,21 @@ function help() {
   return 0
 }
 
+/** The exit status of a command. Not synchronous: signals are handed on while it runs. */
 function run(command, commandArgs, options = {}) {
-  const result = spawnSync(command, commandArgs, { cwd: root, stdio: 'inherit', ...options })
-  if (result.error) console.error(`${command}: ${result.error.message}`)
-  return result.status ?? 1
+  return new Promise((resolve) => {
+    const child = spawn(command, commandArgs, { cwd: root, stdio: 'inherit', ...options })
+    running.add(child)
+    const ended = (status) => {
+      running.delete(child)
+      resolve(status)
+    }
+    child.on('error', (error) => {
+      console.error(`${command}: ${error.message}`)
+      ended(1)
+    })
+    child.on('exit', (code, signal) => ended(code ?? (signal ? 1 : 0)))
+  })
 }
 
 /** In CI nothing is replayed: a cached result is no test. */
@@ -43,8 +64,8 @@ function typecheck() {
   return run('turbo', turbo('typecheck', ['--output-logs=errors-only']))
 }
 
-function lint() {
-  return Math.max(run('biome', ['ci', '--colors=off', '.']), run('oxlint', ['--type-aware', '--deny-warnings', '.']))
+async function lint() {
+  return Math.max(await run('biome', ['ci', '--colors=off', '.']), await run('oxlint', ['--type-aware', '--deny-warnings', '.']))
 }
 
 function format() {
@@ -53,13 +74,11 @@ function format() {
 
 /** Builds, then runs every test, with a real Redis and a real S3 server that are started once, only if some suite has to run at all. */
 async function test() {
-  const status = await withServices(async (env) => {
-    const built = build()
-    if (built !== 0) return built
+  const status = await withServices(
     // One suite at a time: several of them measure what happens while a service is frozen or killed.
-    const suites = run('turbo', turbo('test', ['--output-logs=new-only', '--concurrency=1', '--continue']), { env })
-    return Math.max(suites, run('vitest', ['run'], { env }))
-  }, needsServices())
+    (env) => run('turbo', [...turbo('test', ['--output-logs=new-only', '--concurrency=1', '--continue']), 'test-repository'], { env }),
+    needsServices()
+  )
   const { passed, failed } = counts()
   if (!process.env.PROXY_CHECK) console.log(`\n${passed} passed, ${failed === 0 && status !== 0 ? 1 : failed} failed`)
   return status
@@ -68,9 +87,9 @@ async function test() {
 /** False when turbo has every suite's result already. */
 function needsServices() {
   if (ci || args.includes('--force')) return true
-  const dry = spawnSync('turbo', ['run', 'test', '--dry=json'], { cwd: root, encoding: 'utf8' })
+  const dry = spawnSync('turbo', ['run', 'test', 'test-repository', '--dry=json'], { cwd: root, encoding: 'utf8' })
   try {
-    return JSON.parse(dry.stdout).tasks.some(({ task: name, cache }) => name === 'test' && cache.status !== 'HIT')
+    return JSON.parse(dry.stdout).tasks.some(({ task: name, cache }) => name.startsWith('test') && cache.status !== 'HIT')
   } catch {
     // An answer of turbo that we cannot read: take it that something has to run.
     return true
@@ -113,11 +132,12 @@ async function testNodes() {
   return withServices(async (env) => {
     let status = 0
     for (const version of OTHER_NODES) {
-      const bin = fetchNode(version)
+      const bin = await fetchNode(version)
       if (bin === undefined) return 1
       for (const name of packages.filter((one) => one !== 'testing')) {
         console.log(`\n${name} on Node ${version}`)
-        const code = run(bin, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--reporter=dot'], {
+        if (stopped) return 1
+        const code = await run(bin, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--reporter=dot'], {
           cwd: join(root, 'packages', name),
           env: { ...env, PATH: `${join(bin, '..')}:${process.env.PATH}` }
         })
@@ -129,14 +149,14 @@ async function testNodes() {
   }, true)
 }
 
-function fetchNode(version) {
-  const name = `node-${process.platform}-${process.arch}`
+async function fetchNode(version) {
+  const name = process.platform === 'darwin' ? `node-bin-darwin-${process.arch}` : `node-${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`
   const prefix = join(root, '.tools', 'nodes', version)
   const bin = join(prefix, 'node_modules', name, 'bin', 'node')
   if (existsSync(bin)) return bin
   mkdirSync(prefix, { recursive: true })
   const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !/^npm_/i.test(key)))
-  const status = run('npm', ['install', '--prefix', prefix, '--no-save', '--no-package-lock', '--no-fund', '--no-audit', '--loglevel=error', `${name}@${version}`], { env })
+  const status = await run('npm', ['install', '--prefix', prefix, '--no-save', '--no-package-lock', '--no-fund', '--no-audit', '--loglevel=error', `${name}@${version}`], { env })
   if (status === 0 && existsSync(bin)) return bin
   console.error(`Node ${version} could not be fetched`)
   return undefined
@@ -151,6 +171,7 @@ async function check() {
   process.env.PROXY_CHECK = '1'
   for (const file of globSync(['{packages,apps}/*/.report', '.report'], { cwd: root })) rmSync(join(root, file), { recursive: true, force: true })
   const step = async (name, body) => {
+    if (stopped) return
     console.log(`\n== ${name}`)
     const started = Date.now()
     const status = await body()
@@ -165,9 +186,10 @@ async function check() {
     await step(`publint ${dir}`, () => run('publint', ['--strict', join(root, dir)]))
     await step(`attw ${dir}`, () => run('attw', ['--pack', join(root, dir), '--profile', 'esm-only', '--no-emoji', '--no-color', '--format', 'ascii']))
   }
-  await step('changesets', () => run('changeset', ['status']))
-  // As a user would call it: this script calls itself through the root's `npm test` in .ci/run; here the same function.
-  await step('tests', test)
+  // It compares with main, which a clone of one other branch does not have.
+  if (spawnSync('git', ['rev-parse', '--verify', '--quiet', 'main'], { cwd: root }).status === 0) await step('changesets', () => run('changeset', ['status']))
+  // As a newcomer calls it.
+  await step('npm test', () => run('npm', ['test', '--silent']))
   const { passed, failed } = counts()
   await step('libraries on other Node versions', testNodes)
   const bad = outcomes.filter((outcome) => !outcome.ok)
@@ -183,23 +205,19 @@ function publicPackages() {
     .sort()
 }
 
-/** The main job: builds what changed, then becomes the server. */
-function start() {
+/** The main job: builds what changed, then runs the server. */
+async function start() {
   const entry = join(root, 'apps', 'server', 'dist', 'main.js')
-  const status = run('turbo', ['run', 'build', '--filter=@proxy/server...', '--output-logs=errors-only'], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const status = await run('turbo', ['run', 'build', '--filter=@proxy/server...', '--output-logs=errors-only'], { stdio: ['ignore', 'ignore', 'inherit'] })
   if (status !== 0) {
-    build()
+    await build()
     return status
   }
-  return new Promise((resolve) => {
-    const child = spawn(process.execPath, [entry, ...args], { cwd: process.env.INIT_CWD ?? root, stdio: 'inherit' })
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => child.kill(signal))
-    child.on('exit', (code, signal) => resolve(code ?? (signal ? 1 : 0)))
-  })
+  return stopped ? 0 : run(process.execPath, [entry, ...args], { cwd: process.env.INIT_CWD ?? root })
 }
 
-function bench() {
-  const status = build()
+async function bench() {
+  const status = await build()
   return status !== 0 ? status : run('node', [join('bench', 'src', 'main.mjs'), ...args])
 }
 

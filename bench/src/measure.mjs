@@ -1,6 +1,7 @@
 // Load and measurement: every peer is measured once per round, in an order shuffled anew, and compared with the floor of the same round.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { loadPrefix, TOKEN } from './peers.mjs'
 
 const hasWrk = spawnSync('wrk', ['--version'], { stdio: 'ignore' }).error === undefined
@@ -24,7 +25,19 @@ function load(port, path, seconds) {
       bad: Number(/Non-2xx or 3xx responses: (\d+)/.exec(out)?.[1] ?? 0) + (/Socket errors: connect 0, read 0, write 0, timeout 0/.test(out) || !out.includes('Socket errors') ? 0 : 1)
     }
   }
-  const [command, ...args] = [...loadPrefix, 'npx', '--no-install', 'autocannon', '-c', '16', '-d', String(seconds), '-j', '-H', `Authorization=Bearer ${TOKEN}`, url]
+  const [command, ...args] = [
+    ...loadPrefix,
+    process.execPath,
+    createRequire(import.meta.url).resolve('autocannon/autocannon.js'),
+    '-c',
+    '16',
+    '-d',
+    String(seconds),
+    '-j',
+    '-H',
+    `Authorization=Bearer ${TOKEN}`,
+    url
+  ]
   const result = JSON.parse(execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))
   return { requests: result.requests.total, bad: result.non2xx + result.errors }
 }

@@ -2,7 +2,7 @@
 import { fork, spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
-import { tmpdir } from 'node:os'
+import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 export const TOKEN = 'bench-4f1c9a7be2d84d6fb0b6c1f3a5e79d20'
@@ -10,7 +10,7 @@ const children = []
 const dir = mkdtempSync(join(tmpdir(), 'proxy-bench-'))
 
 const has = (command, flag = '--version') => spawnSync(command, [flag], { stdio: 'ignore' }).error === undefined
-const canPin = process.platform === 'linux' && has('taskset')
+const canPin = process.platform === 'linux' && cpus().length > 1 && has('taskset')
 export const loadPrefix = canPin ? ['taskset', '-c', '1'] : []
 
 function pin(pid, core) {
@@ -66,6 +66,7 @@ export async function ours(name, origin, { auth, log }) {
     file,
     `listeners: [{ host: 127.0.0.1, port: ${port} }]
 pools: { origin: { targets: ["${origin}"] } }
+rateLimit: { algorithm: token-bucket, rate: 1000000000, burst: 1000000000 }
 ${auth ? `auth: { bearer: { tokens: ["${TOKEN}"] } }\n` : ''}observability: { accessLog: ${log} }
 `
   )

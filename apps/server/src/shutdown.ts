@@ -3,6 +3,9 @@ import type { ProxyServer } from './server.ts'
 /** Statuses that the process ends with. */
 export const exitStatus = { ok: 0, cut: 1, badInput: 2 } as const
 
+/** How long the process lives on after a second signal, for what was cut to be noticed and written down. */
+const LAST_MS = 1000
+
 /**
  * Ends the server in good order at SIGTERM and SIGINT: what is under way is answered, then the process exits with 0 (1 when the grace time was over first and
  * connections were cut). A second signal cuts at once. `after` runs when the server has ended.
@@ -11,6 +14,8 @@ export function endOnSignal(server: ProxyServer, after: () => Promise<void> = ()
   let signals = 0
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     if (++signals > 1) {
+      // The first call goes on waiting for what the cache fetches: not for long any more.
+      setTimeout(() => process.exit(exitStatus.cut), LAST_MS).unref()
       await server.close(0)
       return
     }

@@ -192,8 +192,8 @@ export class CacheEngine {
         return applyConditions({ status: result.status, headers, body }, request)
       }
     }
-    // Its first bytes have passed, and a store like S3 gives nothing of it before it has all.
-    if (result.kind === 'shared' && result.stored && matches && request.method === 'GET') await result.body.settled
+    // Its first bytes have passed, and a store like S3 gives nothing of it before it has all. The fill goes at its readers' pace: it is not waited for without end.
+    if (result.kind === 'shared' && result.stored && matches && !retried) await within(result.body.settled, this.options.storeStallMs)
     // What the leader got is not for this client, or no longer to be had from its first byte: the store may have it, or another fill be running.
     if (!retried && (result.kind === 'shared' || (result.kind === 'revalidated' && result.shared))) return this.handle(request, next, true)
     return this.pass(request, next, fwd, 'not-shared')
@@ -230,6 +230,14 @@ export class CacheEngine {
     }
     return response
   }
+}
+
+/** Resolves when `work` does, after `ms` at the latest. */
+async function within(work: Promise<unknown>, ms: number): Promise<void> {
+  const late = Promise.withResolvers<void>()
+  const timer = setTimeout(late.resolve, ms)
+  await Promise.race([work, late.promise])
+  clearTimeout(timer)
 }
 
 const metaOnly: GetOptions = { body: 'none' }

@@ -72,7 +72,10 @@ export function toNode(handler: Handler, options: ToNodeOptions = {}): (incoming
 
   return (incoming, outgoing) => {
     // Pipelined behind a refused message: node:http has read on, and nobody can say what this is.
-    if (isQueued(outgoing) && refused.has(incoming.socket)) return
+    if (isQueued(outgoing) && refused.has(incoming.socket)) {
+      if (onDone !== undefined) report(onDone, undefined, 400, 'aborted', undefined)
+      return
+    }
     let request: NodeRequest
     try {
       request = new NodeRequest(incoming, outgoing, trusted)

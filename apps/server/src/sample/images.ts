@@ -1,5 +1,5 @@
 import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { encodePng, gradient, noise, type Pixels } from './png.ts'
 
@@ -11,7 +11,7 @@ const images: Readonly<Record<string, () => Pixels>> = {
 }
 
 /** A folder with the sample's images. They are made once, and are the same on every machine. */
-export async function sampleImages(folder = join(tmpdir(), 'proxy-sample-1')): Promise<string> {
+export async function sampleImages(folder = join(tmpdir(), `proxy-sample-1-${userInfo().username}`)): Promise<string> {
   await mkdir(folder, { recursive: true })
   const present = new Set(await readdir(folder))
   for (const [name, draw] of Object.entries(images)) {
