@@ -80,6 +80,10 @@ export class Fetcher {
   private decide(fill: Fill, found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean): FillOutcome {
     const { maxObjectBytes, rules, store, windowBytes } = this.options
     const { headers, status } = response
+    // Most of what is not stored says so: no need to look at dates then.
+    const said = parseCacheControl(headers['cache-control'])
+    if (said?.noStore) return this.unshared(fill, response, 'no-store')
+    if (said?.private) return this.unshared(fill, response, 'private')
     const decision = storability(
       {
         method: request.method,
