@@ -30,7 +30,8 @@ const admits: Readonly<Record<string, ((meta: CacheMeta) => boolean) | undefined
 export async function openStores(settings: Settings, onFault: OnStoreFault): Promise<Stores> {
   const caching = settings.routes.some(({ cache }) => cache)
   const tierNames = caching ? settings.cache.tiers.map(({ store }) => store) : []
-  const redis = tierNames.includes('redis') || settings.rateLimit?.store === 'redis' ? await connect(settings.stores.redis as NonNullable<StoreSettings['redis']>, onFault) : undefined
+  const connecting = tierNames.includes('redis') || settings.rateLimit?.store === 'redis' ? await connect(settings.stores.redis as NonNullable<StoreSettings['redis']>, onFault) : undefined
+  const redis = connecting?.connection
   const tiers: Tier[] = []
   try {
     for (const { store, admit } of caching ? settings.cache.tiers : []) {
@@ -42,6 +43,8 @@ export async function openStores(settings: Settings, onFault: OnStoreFault): Pro
     await redis?.close()
     throw error
   }
+  // The first requests would find no connection and go without.
+  await connecting?.tried
   const cache = tiers.length === 0 ? undefined : tiers.length === 1 && tiers[0]?.admit === undefined ? tiers[0]?.store : tiered(tiers, { onTierError: onFault })
   return {
     cache,
@@ -54,8 +57,14 @@ export async function openStores(settings: Settings, onFault: OnStoreFault): Pro
   }
 }
 
+interface Connecting {
+  readonly connection: RedisConnection
+  /** Resolves when the first attempt has succeeded or failed, or has taken too long. */
+  readonly tried: Promise<unknown>
+}
+
 /** The drivers are loaded when they are needed: the one of S3 alone takes a quarter of a second and 35 MB. */
-async function connect({ url, commandTimeout, connectTimeout }: NonNullable<StoreSettings['redis']>, onFault: OnStoreFault): Promise<RedisConnection> {
+async function connect({ url, commandTimeout, connectTimeout }: NonNullable<StoreSettings['redis']>, onFault: OnStoreFault): Promise<Connecting> {
   const { connectRedis } = await import('@proxy/cache-redis')
   const { promise: refused, resolve: onRefused } = Promise.withResolvers<void>()
   const connection = checked(['stores', 'redis', 'url'], () =>
@@ -69,9 +78,7 @@ async function connect({ url, commandTimeout, connectTimeout }: NonNullable<Stor
       }
     })
   )
-  // The first requests would find no connection and go without. One that fails is not waited for.
-  await Promise.race([connection.ready(Math.min(connectTimeout, PREPARE_MS)), refused])
-  return connection
+  return { connection, tried: Promise.race([connection.ready(Math.min(connectTimeout, PREPARE_MS)), refused]) }
 }
 
 async function openStore(name: string, stores: StoreSettings, redis: RedisConnection | undefined, onFault: OnStoreFault): Promise<CacheStore> {

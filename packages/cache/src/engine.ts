@@ -110,7 +110,8 @@ export class CacheEngine {
 
   /** Nothing fresh is stored: ask the origin, or join who is asking already. */
   private forward(found: Found, request: ProxyRequest, next: Handler, control: CacheControl | undefined, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
-    const known = found.stale === undefined ? this.uncacheable.reason(found.key, this.options.clock.monotonicMs()) : undefined
+    const known = found.stale === undefined ? this.uncacheable.find(found.key, this.options.clock.monotonicMs()) : undefined
+    if (known?.bypass) return this.pass(request, next, fwd, known.reason)
     const authorized = isAuthorized(request)
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
     const part = request.headers.range !== undefined
@@ -153,7 +154,7 @@ export class CacheEngine {
       return applyConditions({ status: result.status, headers, body: result.leaderBody }, request)
     }
     const { response, reason } = result as Extract<FillOutcome, { kind: 'unshared' }>
-    this.uncacheable.add(found.key, reason, this.options.clock.monotonicMs())
+    this.uncacheable.add(found.key, reason, this.options.clock.monotonicMs(), authorized || request.headers.cookie !== undefined)
     addCacheStatus(response.headers, forwardedStatus(name, { fwd, detail: reason }))
     return applyConditions(response, request)
   }
@@ -193,7 +194,7 @@ export class CacheEngine {
       }
     }
     // Its first bytes have passed, and a store like S3 gives nothing of it before it has all. The fill goes at its readers' pace: it is not waited for without end.
-    if (result.kind === 'shared' && result.stored && matches && !retried) await within(result.body.settled, this.options.storeStallMs)
+    if (result.kind === 'shared' && result.stored && matches && !retried) await within(result.body.stored(), this.options.storeStallMs)
     // What the leader got is not for this client, or no longer to be had from its first byte: the store may have it, or another fill be running.
     if (!retried && (result.kind === 'shared' || (result.kind === 'revalidated' && result.shared))) return this.handle(request, next, true)
     return this.pass(request, next, fwd, 'not-shared')

@@ -39,6 +39,8 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   received = 0
   /** Bytes received when the last reader left. */
   private abandonedAt: number | undefined
+  /** How many wait for the stored copy. */
+  private awaiting = 0
   private flow: Flow | undefined
   /** A chunk is being handed round: whether more is wanted is answered at the end of that. */
   private delivering = false
@@ -77,6 +79,15 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   /** Resolves when the commit is settled, or with false when there will be none. */
   get settled(): Promise<boolean> {
     return this.copy.settled
+  }
+
+  /** The same for somebody who can have the body from the store alone, and is not to wait for the pace of those who read it now. */
+  async stored(): Promise<boolean> {
+    this.awaiting++
+    this.advance()
+    const stored = await this.copy.settled
+    this.awaiting--
+    return stored
   }
 
   /** Memory held for readers: at most `windowBytes` and one chunk. Bytes. */
@@ -164,7 +175,7 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   }
 
   /** The bytes from `offset` on, once they are stored. Rejects when they are not. */
-  stored(offset: number): Promise<BodySource> {
+  storedFrom(offset: number): Promise<BodySource> {
     return this.copy.stored(offset)
   }
 
@@ -189,7 +200,7 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   private wantsMore(): boolean {
     if (this.copy.isWaiting) return false
     const { windowBytes } = this.options
-    let oneHungry = false
+    let oneHungry = this.awaiting > 0
     let allHungry = true
     let onWindow = false
     let furthest = 0
@@ -214,7 +225,7 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     const { windowBytes } = this.options
     const { copy, window } = this
     let slowest = this.nextChunk
-    let hungry = false
+    let hungry = this.awaiting > 0
     for (const reader of this.readers) {
       if (reader.onWindow && reader.next < slowest) slowest = reader.next
       if (reader.hungry) hungry = true

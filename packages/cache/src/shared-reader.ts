@@ -97,7 +97,7 @@ export class SharedReader implements BodySource, BodySink, Flow {
   /** Never rejects: what goes wrong breaks the client's body off. */
   private async open(): Promise<void> {
     try {
-      const source = await this.body.stored(this.delivered)
+      const source = await this.body.storedFrom(this.delivered)
       if (this.state === 'opening') this.readOn(source)
       else source.discard()
     } catch (error) {

@@ -13,6 +13,8 @@ const TTL_MS = 10_000
 interface Mark {
   readonly reason: NotStoredReason
   readonly untilMs: number
+  /** Requests may go by the cache until then: the answer was to one that carried nothing of its client's, so no client can bring this about for others. */
+  readonly bypass: boolean
 }
 
 /**
@@ -22,18 +24,18 @@ interface Mark {
 export class Uncacheable {
   private readonly marks = new Map<string, Mark>()
 
-  /** Why answers for `key` are not stored, or undefined when nothing is known. */
-  reason(key: string, monotonicMs: number): NotStoredReason | undefined {
+  /** What is known of answers for `key`, if anything. */
+  find(key: string, monotonicMs: number): Mark | undefined {
     const mark = this.marks.get(key)
     if (mark === undefined) return undefined
-    if (monotonicMs < mark.untilMs) return mark.reason
+    if (monotonicMs < mark.untilMs) return mark
     this.marks.delete(key)
     return undefined
   }
 
-  add(key: string, reason: NotStoredReason, monotonicMs: number): void {
+  add(key: string, reason: NotStoredReason, monotonicMs: number, personal: boolean): void {
     if (!lasting.has(reason) || key.length > MAX_KEY_LENGTH) return
     if (this.marks.size >= MAX_KEYS) this.marks.delete(this.marks.keys().next().value as string)
-    this.marks.set(key, { reason, untilMs: monotonicMs + TTL_MS })
+    this.marks.set(key, { reason, untilMs: monotonicMs + TTL_MS, bypass: !personal && (reason === 'no-store' || reason === 'private') })
   }
 }

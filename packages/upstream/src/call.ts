@@ -51,7 +51,6 @@ export class UpstreamCall extends Timed implements ConnectionUser, BodySource, F
   private uploading = false
   private controller: Dispatcher.DispatchController | undefined
   private state: State = 'queued'
-  private repeated = false
   /** Something of the answer has come. */
   private answering = false
   /** Only the close of the connection ends the body. */
@@ -288,15 +287,17 @@ export class UpstreamCall extends Timed implements ConnectionUser, BodySource, F
     controller.pause()
   }
 
-  /** The origin closed an idle connection at the moment it was used: that is not its answer to this request. */
+  /**
+   * The origin closed an idle connection at the moment it was used: that is not its answer to this request. The connection of a second attempt has never been
+   * idle, so there is no third.
+   */
   private mayRepeat(error: Error): boolean {
-    if (this.repeated || this.answering || this.connection === undefined || this.connection.answers === 0 || !isConnectionLoss(error)) return false
+    if (this.answering || this.connection === undefined || this.connection.answers === 0 || !isConnectionLoss(error)) return false
     return this.state === 'queued' || (this.state === 'sent' && this.upload === undefined && idempotent.has(this.request.method))
   }
 
   private repeat(): void {
     const { exchange } = this.request
-    this.repeated = true
     this.state = 'queued'
     this.controller = undefined
     exchange.set(upstreamAttempts, (exchange.get(upstreamAttempts) ?? 1) + 1)

@@ -37,9 +37,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   ECONNRESET: lost,
   ECONNABORTED: lost,
   EPIPE: lost,
-  UND_ERR_SOCKET: lost,
-  // A status below 100 makes undici's parser fail like this.
-  ERR_ASSERTION: protocol
+  UND_ERR_SOCKET: lost
 }
 
 /** How far the exchange had come: waiting for a connection, sent but not answered, or answered with a header. */

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { setTimeout as control } from 'node:timers/promises'
-import { type BodySource, createRequest, Exchange, type Flow, upstreamResult } from '@proxy/pipeline'
+import { type BodySource, Context, createRequest, Exchange, type Flow, target, upstreamResult } from '@proxy/pipeline'
 import { startFaultProxy, startOrigin } from '@proxy/testing'
 import { expect, onTestFinished, test } from 'vitest'
 import { answering, closedPort, failureOf, outcome, rawOrigin, testUpstream, text } from './support.ts'
@@ -128,6 +128,31 @@ test('a reader that takes its time is not the fault of the origin', async () => 
   expect(received).toBe(size)
 })
 
+test('nor is one that asks for a pause at once', async () => {
+  const origin = await rawOrigin(answering('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello'))
+  const { body } = await testUpstream(origin, { bodyTimeoutMs: 200 })(createRequest())
+  while (origin.connections[0]?.socket.writableLength !== 0) await control(5)
+  await control(50)
+  let received = ''
+  const ended = new Promise<void>((resolve, reject) => {
+    const flow = (body as BodySource).start({
+      data: (chunk) => {
+        received += Buffer.from(chunk).toString()
+        return received.length !== 5
+      },
+      end: () => resolve(),
+      error: reject
+    })
+    expect(received).toBe('hello')
+    setTimeout(() => {
+      origin.connections[0]?.socket.write('world')
+      flow.resume()
+    }, 600)
+  })
+  await ended
+  expect(received).toBe('helloworld')
+})
+
 test('0 switches the deadlines off', async () => {
   const origin = await rawOrigin(
     answering(({ socket }) => {
@@ -178,4 +203,13 @@ test('close ends what is under way, and what comes after', async () => {
   expect([await broken, await unanswered]).toMatchObject([{ code: 'UPSTREAM_CLOSED' }, { code: 'UPSTREAM_CLOSED', status: 503 }])
   expect(await failureOf(handler(createRequest()))).toMatchObject({ status: 503, code: 'UPSTREAM_CLOSED', source: 'proxy', retryable: false })
   await Promise.all([origin.allClosed(), silent.allClosed(), handler.close()])
+})
+
+test('nothing is opened after close', async () => {
+  const origin = await rawOrigin(answering(ok))
+  const handler = testUpstream(undefined)
+  await handler.close()
+  const context = Context.empty.with(target, { origin: origin.url, name: 'x' })
+  expect(await failureOf(handler(createRequest({ context })))).toMatchObject({ code: 'UPSTREAM_CLOSED' })
+  expect(origin.connections).toHaveLength(0)
 })

@@ -103,6 +103,13 @@ test.each([
   await origin.allClosed()
 })
 
+test('a status below 100 is not an interim answer', async () => {
+  const origin = await rawOrigin(answering(malformed['status 099'] as string))
+  const interim: number[] = []
+  expect(await outcome(testUpstream(origin)({ ...createRequest(), onInterim: (status: number) => interim.push(status) }))).toBe('502 UPSTREAM_PROTOCOL')
+  expect(interim).toEqual([])
+})
+
 test('a status that has no meaning is passed on', async () => {
   const origin = await rawOrigin(answering('HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nok'))
   expect(await outcome(testUpstream(origin)(createRequest()))).toBe('999 ok')

@@ -156,3 +156,17 @@ test('beyond maxOrigins the connections of the origin known longest are given up
   await first.allClosed()
   expect(others.map(({ connections }) => connections[0]?.socket.destroyed)).toEqual([false, false])
 })
+
+test('close ends what is under way at an origin that was given up, too', async () => {
+  const silent = await rawOrigin(() => {})
+  const other = await rawOrigin(answering(ok))
+  const handler = testUpstream(undefined, { maxOrigins: 1 })
+  const ask = (origin: { url: string }): Promise<string> => outcome(handler(createRequest({ context: Context.empty.with(target, { origin: origin.url, name: 'x' }) })))
+  const waiting = ask(silent)
+  while (silent.connections.length === 0) await turn()
+  await silent.connections[0]?.until('\r\n\r\n')
+  expect(await ask(other)).toBe('200 ok')
+  await handler.close()
+  expect(await waiting).toBe('503 UPSTREAM_CLOSED')
+  await Promise.all([silent.allClosed(), other.allClosed()])
+})

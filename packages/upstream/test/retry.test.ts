@@ -53,8 +53,11 @@ describe.each(Object.entries(ends))('%s of a connection that had been idle', (_n
     await Promise.all(Array.from({ length: 5 }, () => outcome(handler(createRequest()))))
     expect(origin.connections).toHaveLength(5)
     await new Promise((resolve) => setImmediate(resolve))
+    const exchange = new Exchange()
+    expect(await outcome(handler(createRequest({ exchange })))).toBe('200 ok')
+    expect(exchange.get(upstreamAttempts)).toBe(2)
+    expect(origin.connections.map(({ received }) => received.match(/GET/g)?.length)).toEqual([2, 1, 1, 1, 1, 1])
     expect(await Promise.all(Array.from({ length: 5 }, () => outcome(handler(createRequest()))))).toEqual(['200 ok', '200 ok', '200 ok', '200 ok', '200 ok'])
-    expect(origin.connections).toHaveLength(10)
   })
 
   test('never twice', async () => {
@@ -69,6 +72,17 @@ describe.each(Object.entries(ends))('%s of a connection that had been idle', (_n
     const origin = await rawOrigin(answering(end))
     expect(await failureOf(testUpstream(origin)(createRequest()))).toMatchObject({ code: 'UPSTREAM_CONNECTION_LOST', retryable: false })
     expect(origin.connections).toHaveLength(1)
+  })
+
+  test('nor on one that was opened in place of an idle one', async () => {
+    const origin = await rawOrigin((connection) => (connection.index === 0 ? answering(ok)(connection) : answering(end)(connection)))
+    const handler = testUpstream(origin, { connections: 1 })
+    await outcome(handler(createRequest()))
+    origin.connections[0]?.socket.end()
+    await origin.allClosed()
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(await failureOf(handler(createRequest()))).toMatchObject({ code: 'UPSTREAM_CONNECTION_LOST', retryable: false })
+    expect(origin.connections).toHaveLength(2)
   })
 
   test.each(['H', 'HTTP/1.1 200 OK\r\ncontent-', 'HTTP/1.1 103 Early Hints\r\n\r\n', `${ok.slice(0, -1)}`])('not when something of the answer had come: %j', async (begin) => {

@@ -170,6 +170,7 @@ test('a server that has just started finds what is remembered', async () => {
   for (let i = 0; i < 20; i++) {
     const subject = await startInProcess(config)
     expect((await ask(subject, '/none/known')).cache).toBe('NEGATIVE')
+    expect((await readMetrics(subject))('proxy_store_errors_total')).toBe(0)
     await expectSound(subject, { storeErrors: [], secrets })
   }
   expect(origin.requests.length).toBe(asked)
