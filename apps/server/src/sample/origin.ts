@@ -62,6 +62,7 @@ function json(outgoing: ServerResponse, status: number, value: object, cacheCont
 }
 
 async function sendImage(incoming: IncomingMessage, outgoing: ServerResponse, file: string): Promise<void> {
+  // A file that is not there, or cannot be looked at, is answered 404: the sample has nothing else to say about it.
   const found = await stat(file).catch(() => undefined)
   if (found === undefined) {
     json(outgoing, 404, { error: 'not found' })
