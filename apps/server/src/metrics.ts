@@ -1,11 +1,9 @@
 import { cacheResult, type ProxyRequest, upstreamName, upstreamResult } from '@proxy/pipeline'
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, Registry } from 'prom-client'
+import { Durations } from './durations.ts'
 import { startedMs } from './trace.ts'
 
-const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'QUERY'])
-
-type Observe = (seconds: number) => void
 
 /** Counts that are kept as plain numbers and handed to the registry when it is read: counting on the request path costs next to nothing. */
 class Tally {
@@ -26,8 +24,7 @@ class Tally {
  */
 export class Metrics {
   private readonly registry = new Registry()
-  private readonly durations: Histogram<'method' | 'status'>
-  private readonly observers = new Map<string, Map<number, Observe>>()
+  private readonly durations = new Durations('http_requests_duration_seconds', 'Time from the request to the hand-over of its answer')
   private readonly cacheResults = new Tally()
   private readonly incomplete = new Tally()
   private readonly storeErrors = new Tally()
@@ -36,23 +33,15 @@ export class Metrics {
 
   constructor() {
     const registers = [this.registry]
-    const durations = new Histogram({
-      name: 'http_requests_duration_seconds',
-      help: 'Time from the request to the hand-over of its answer',
-      labelNames: ['method', 'status'] as const,
-      buckets,
-      registers
-    })
-    this.durations = durations
+    const { durations } = this
     new Counter({
       name: 'http_requests_total',
       help: 'Requests that were answered',
       labelNames: ['method', 'status'],
       registers,
-      async collect() {
+      collect() {
         this.reset()
-        for (const { metricName, labels, value } of (await durations.get()).values)
-          if (metricName === 'http_requests_duration_seconds_count') this.inc(labels as Record<string, string | number>, value)
+        for (const { method, status, count } of durations.series()) this.inc({ method, status }, count)
       }
     })
     const readInFlight = (): number => this.inFlight
@@ -103,7 +92,8 @@ export class Metrics {
     if (outcome !== 'complete') this.incomplete.add(outcome)
     const exchange = request?.exchange
     const since = exchange?.get(startedMs)
-    this.observer(request?.method ?? 'other', status)(since === undefined ? 0 : (performance.now() - since) / 1000)
+    const method = request?.method ?? 'other'
+    this.durations.observe(knownMethods.has(method) ? method : 'other', status, since === undefined ? 0 : (performance.now() - since) / 1000)
     if (exchange === undefined) return
     const cached = exchange.get(cacheResult)
     if (cached !== undefined) this.cacheResults.add(cached)
@@ -119,22 +109,9 @@ export class Metrics {
     this.storeErrors.add(store)
   }
 
-  private observer(method: string, status: number): Observe {
-    const label = knownMethods.has(method) ? method : 'other'
-    let byStatus = this.observers.get(label)
-    if (byStatus === undefined) this.observers.set(label, (byStatus = new Map()))
-    let observe = byStatus.get(status)
-    if (observe === undefined) {
-      const series = this.durations.labels(label, String(status))
-      observe = (seconds) => series.observe(seconds)
-      byStatus.set(status, observe)
-    }
-    return observe
-  }
-
   /** The text format of Prometheus. */
-  render(): Promise<string> {
-    return this.registry.metrics()
+  async render(): Promise<string> {
+    return `${this.durations.render()}\n${await this.registry.metrics()}`
   }
 
   get contentType(): string {

@@ -1,10 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { balance, createBalancer } from '@proxy/balancer'
-import { compose, type Handler } from '@proxy/pipeline'
+import type { Handler } from '@proxy/pipeline'
 import { upstream } from '@proxy/upstream'
 import { ConfigError, checked, type KeyPath } from './config/errors.ts'
 import type { PoolSettings } from './config/schema-pool.ts'
-import { forwardRequestId } from './trace.ts'
 
 /** A pool of targets as the innermost handler of every route to it. */
 export interface Pool {
@@ -31,11 +30,11 @@ export async function openPool(name: string, settings: PoolSettings): Promise<Po
       tls: { rejectUnauthorized: tls.verify, ...(ca !== undefined && { ca }), ...(tls.serverName !== undefined && { servername: tls.serverName }) },
       requestHeaders,
       clientHeaders: settings.forwardClientHeaders ? 'forward' : 'none',
-      xForwarded: settings.xForwarded
+      xForwarded: settings.xForwarded,
+      requestIdHeader: 'x-request-id'
     })
   )
-  const layers = compose(forwardRequestId, balance({ balancer, retries }))
-  return { handler: layers(send), close: () => send.close() }
+  return { handler: balance({ balancer, retries })(send), close: () => send.close() }
 }
 
 /** A file that the configuration names, or a `ConfigError` at its key. */

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { createExchangeKey, createHeaders, derive, type ExchangeKey, errorResponse, type Middleware, type ProxyError, type ProxyResponse, single, TrustedProxies, toProxyError } from '@proxy/pipeline'
+import { createExchangeKey, type ExchangeKey, errorResponse, type Middleware, type ProxyError, type ProxyResponse, single, TrustedProxies, toProxyError } from '@proxy/pipeline'
 
 /** Monotonic milliseconds at which the request came in. */
 export const startedMs: ExchangeKey<number> = createExchangeKey('startedMs')
@@ -38,11 +38,4 @@ export function trace(options: TraceOptions = {}): Middleware {
       return identify(errorResponse(cause))
     })
   }
-}
-
-/** Tells the origin the id. Innermost, so that only requests which leave pay for a copy of the fields. */
-export const forwardRequestId: Middleware = (next) => (request) => {
-  const headers = createHeaders(request.headers)
-  headers['x-request-id'] = request.exchange.requestId
-  return next(derive(request, { headers }))
 }

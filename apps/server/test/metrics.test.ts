@@ -1,5 +1,6 @@
 import { startOrigin } from '@proxy/testing'
 import { expect, onTestFinished, test } from 'vitest'
+import { Durations } from '../src/durations.ts'
 import { ask, startProxy, until } from './helpers.ts'
 
 /** Samples of the text format: `name{labels}` -> value. */
@@ -13,6 +14,17 @@ async function samples(url: string): Promise<Map<string, number>> {
   }
   return found
 }
+
+/** Samples of a histogram of 0.4 ms, exactly 1 ms, 20 ms and a minute, as Prometheus wants them: cumulative buckets, of which the last counts all. */
+test('durations fall into the bucket whose bound they do not exceed', () => {
+  const durations = new Durations('d', 'what')
+  for (const seconds of [0.0004, 0.001, 0.02, 60]) durations.observe('GET', 200, seconds)
+  const lines = durations.render().trim().split('\n')
+  expect(lines.slice(0, 2)).toEqual(['# HELP d what', '# TYPE d histogram'])
+  const counts = Object.fromEntries(lines.filter((line) => line.includes('_bucket')).map((line) => [/le="([^"]+)"/.exec(line)?.[1], Number(line.split(' ')[1])]))
+  expect(counts).toMatchObject({ 0.0005: 1, 0.001: 2, 0.0025: 2, 0.01: 2, 0.025: 3, 30: 3, '+Inf': 4 })
+  expect(lines.slice(-2)).toEqual(['d_sum{method="GET",status="200"} 60.0214', 'd_count{method="GET",status="200"} 4'])
+})
 
 test('requests, durations, cache and upstream results', async () => {
   const origin = await startOrigin((request, response) => {

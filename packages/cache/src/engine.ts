@@ -96,7 +96,8 @@ export class CacheEngine {
       entry?.discard()
       throw onlyIfCached()
     }
-    return this.forward({ base, key, index, stale: entry, fresh: fwd === 'request' }, request, next, control, fwd, retried)
+    // Awaited: an async function that returns a promise takes two more turns to settle.
+    return await this.forward({ base, key, index, stale: entry, fresh: fwd === 'request' }, request, next, control, fwd, retried)
   }
 
   private prepare(meta: StoredMeta): Prepared {
@@ -110,9 +111,9 @@ export class CacheEngine {
 
   /** Nothing fresh is stored: ask the origin, or join who is asking already. */
   private forward(found: Found, request: ProxyRequest, next: Handler, control: CacheControl | undefined, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
-    const known = found.stale === undefined ? this.uncacheable.find(found.key, this.options.clock.monotonicMs()) : undefined
-    if (known?.bypass) return this.pass(request, next, fwd, known.reason)
     const authorized = isAuthorized(request)
+    const known = found.stale === undefined ? this.uncacheable.find(found.key, this.options.clock.monotonicMs(), authorized) : undefined
+    if (known?.bypass) return this.pass(request, next, fwd, known.reason)
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
     const part = request.headers.range !== undefined
     const running = part || authorized || control?.noCache || known !== undefined ? undefined : this.fills.find(found.key)
@@ -154,7 +155,7 @@ export class CacheEngine {
       return applyConditions({ status: result.status, headers, body: result.leaderBody }, request)
     }
     const { response, reason } = result as Extract<FillOutcome, { kind: 'unshared' }>
-    this.uncacheable.add(found.key, reason, this.options.clock.monotonicMs(), authorized || request.headers.cookie !== undefined)
+    this.uncacheable.add(found.key, reason, response.status, this.options.clock.monotonicMs(), { authorized, personal: authorized || request.headers.cookie !== undefined })
     addCacheStatus(response.headers, forwardedStatus(name, { fwd, detail: reason }))
     return applyConditions(response, request)
   }

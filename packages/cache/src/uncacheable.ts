@@ -10,32 +10,60 @@ const MAX_KEY_LENGTH = 2048
 /** How long a key is remembered: the URL is looked at anew after that. Milliseconds. */
 const TTL_MS = 10_000
 
+/** Reasons for which the next request is not worth the work of a fill. */
+const hopeless: ReadonlySet<NotStoredReason> = new Set(['no-store', 'private', 'no-freshness', 'authorization'])
+
 interface Mark {
   readonly reason: NotStoredReason
   readonly untilMs: number
-  /** Requests may go by the cache until then: the answer was to one that carried nothing of its client's, so no client can bring this about for others. */
+  /** Requests may go by the cache until then. */
   readonly bypass: boolean
 }
 
+/** What is known of the request whose answer was not stored. */
+export interface Asker {
+  /** It carried credentials. */
+  readonly authorized: boolean
+  /** It carried something of its client's: credentials or cookies. */
+  readonly personal: boolean
+}
+
 /**
- * Keys whose answers were lately not to be stored. Requests for them do not wait for one another: each would get its own answer anyway.
- * Bounded; the oldest is forgotten first.
+ * Keys whose answers were lately not to be stored. Requests for them do not wait for one another: each would get its own answer anyway. Where the answer said
+ * so plainly they go by the cache: after an answer to a request that carried nothing of its client's, all of them; after one to a request with credentials,
+ * those with credentials, and only if it was no error. So no client can bring this about for others by what it sends.
  */
 export class Uncacheable {
-  private readonly marks = new Map<string, Mark>()
+  private readonly forAll = new Marks()
+  private readonly forAuthorized = new Marks()
 
   /** What is known of answers for `key`, if anything. */
+  find(key: string, monotonicMs: number, authorized: boolean): Mark | undefined {
+    return (authorized ? this.forAuthorized.find(key, monotonicMs) : undefined) ?? this.forAll.find(key, monotonicMs)
+  }
+
+  add(key: string, reason: NotStoredReason, status: number, monotonicMs: number, asker: Asker): void {
+    if (key.length > MAX_KEY_LENGTH) return
+    const untilMs = monotonicMs + TTL_MS
+    if (asker.authorized && status < 400 && hopeless.has(reason)) this.forAuthorized.add(key, { reason, untilMs, bypass: true })
+    if (lasting.has(reason)) this.forAll.add(key, { reason, untilMs, bypass: !asker.personal && hopeless.has(reason) })
+  }
+}
+
+/** Marks by key. Bounded; the oldest is forgotten first. */
+class Marks {
+  private readonly byKey = new Map<string, Mark>()
+
   find(key: string, monotonicMs: number): Mark | undefined {
-    const mark = this.marks.get(key)
+    const mark = this.byKey.get(key)
     if (mark === undefined) return undefined
     if (monotonicMs < mark.untilMs) return mark
-    this.marks.delete(key)
+    this.byKey.delete(key)
     return undefined
   }
 
-  add(key: string, reason: NotStoredReason, monotonicMs: number, personal: boolean): void {
-    if (!lasting.has(reason) || key.length > MAX_KEY_LENGTH) return
-    if (this.marks.size >= MAX_KEYS) this.marks.delete(this.marks.keys().next().value as string)
-    this.marks.set(key, { reason, untilMs: monotonicMs + TTL_MS, bypass: !personal && (reason === 'no-store' || reason === 'private') })
+  add(key: string, mark: Mark): void {
+    if (this.byKey.size >= MAX_KEYS && !this.byKey.has(key)) this.byKey.delete(this.byKey.keys().next().value as string)
+    this.byKey.set(key, mark)
   }
 }

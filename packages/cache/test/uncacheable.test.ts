@@ -17,6 +17,7 @@ function gated(cacheControl: () => string): { handler: Handler; waiting: (() => 
     )
   return { handler, waiting }
 }
+const anonymous = { authorized: false, personal: false }
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 // Once an answer was seen not to be for sharing, requests for its URL used to queue behind one another's header: a pass-through URL served one client at a time.
@@ -49,13 +50,50 @@ test('requests for a URL known to be uncacheable reach the origin side by side, 
 
 test('remembers a bounded number of keys, and only reasons that lie in the answer', () => {
   const marks = new Uncacheable()
-  for (let i = 0; i < 10_001; i++) marks.add(`k${i}`, 'private', 0, false)
-  expect(marks.find('k0', 1)?.reason).toBeUndefined()
-  expect(marks.find('k1', 1)?.reason).toBe('private')
-  marks.add('one client', 'authorization', 0, false)
-  expect(marks.find('one client', 1)?.reason).toBeUndefined()
-  expect(marks.find('k2', 10_000)?.reason).toBeUndefined()
+  for (let i = 0; i < 10_001; i++) marks.add(`k${i}`, 'private', 200, 0, anonymous)
+  expect(marks.find('k0', 1, false)?.reason).toBeUndefined()
+  expect(marks.find('k1', 1, false)?.reason).toBe('private')
+  marks.add('one client', 'authorization', 200, 0, anonymous)
+  expect(marks.find('one client', 1, false)?.reason).toBeUndefined()
+  expect(marks.find('k2', 10_000, false)?.reason).toBeUndefined()
   const long = 'x'.repeat(2049)
-  marks.add(long, 'private', 0, false)
-  expect(marks.find(long, 1)?.reason).toBeUndefined()
+  marks.add(long, 'private', 200, 0, anonymous)
+  expect(marks.find(long, 1, false)?.reason).toBeUndefined()
+})
+
+// Each authorized request to an API behind the cache led a fill of its own that nobody could share: it cost as much again as forwarding the request.
+test('requests with credentials go by the cache after an answer that others with credentials would get too, and nobody else does', () => {
+  const authorized = { authorized: true, personal: true }
+  const marks = new Uncacheable()
+  marks.add('api', 'authorization', 200, 0, authorized)
+  expect(marks.find('api', 1, true)).toEqual({ reason: 'authorization', untilMs: 10_000, bypass: true })
+  expect(marks.find('api', 1, false)).toBeUndefined()
+  expect(marks.find('api', 10_000, true)).toBeUndefined()
+
+  marks.add('said', 'no-store', 200, 0, authorized)
+  expect(marks.find('said', 1, true)?.bypass).toBe(true)
+  expect(marks.find('said', 1, false)?.bypass).toBe(false)
+  // Wrong credentials are easily sent.
+  marks.add('refused', 'no-store', 401, 0, authorized)
+  expect(marks.find('refused', 1, true)?.bypass).toBe(false)
+  marks.add('cookie', 'no-store', 200, 0, { authorized: false, personal: true })
+  expect(marks.find('cookie', 1, true)?.bypass).toBe(false)
+  marks.add('open', 'no-freshness', 200, 0, anonymous)
+  expect([marks.find('open', 1, true)?.bypass, marks.find('open', 1, false)?.bypass]).toEqual([true, true])
+})
+
+test('a client that leaves ends its request at the origin once its URL is known to be uncacheable for it', async () => {
+  const signals: AbortSignal[] = []
+  const handler: Handler = (request) => {
+    signals.push(request.signal)
+    return Promise.resolve({ status: 200, headers: createHeaders(), body: Buffer.from('x') })
+  }
+  const proxy = cache({ store: new MemoryStore() })(handler)
+  const { signal } = new AbortController()
+  const headers = createHeaders()
+  headers.authorization = 'Bearer a'
+  const first = await proxy(createRequest({ target: '/a', headers, signal }))
+  const second = await proxy(createRequest({ target: '/a', headers, signal }))
+  expect([first, second].map((response) => response.headers['cache-status'])).toEqual(Array(2).fill('proxy; fwd=uri-miss; detail=authorization'))
+  expect(signals.map((one) => one === signal)).toEqual([false, true])
 })

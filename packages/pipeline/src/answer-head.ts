@@ -15,8 +15,20 @@ export function badLength(received: number, promised: number): ProxyError {
 export function promisedLength(headers: HeaderMap): number | undefined {
   const text = headers['content-length']
   if (text === undefined) return undefined
-  if (typeof text === 'object' || !/^\d+$/.test(text)) throw badHead('Content-Length is no number')
-  return Number(text)
+  const length = typeof text === 'object' ? undefined : digits(text)
+  if (length === undefined) throw badHead('Content-Length is no number')
+  return length
+}
+
+/** 1*DIGIT; undefined for anything else. */
+function digits(text: string): number | undefined {
+  let value = 0
+  for (let i = 0; i < text.length; i++) {
+    const digit = text.charCodeAt(i) - 48
+    if (digit < 0 || digit > 9) return undefined
+    value = value * 10 + digit
+  }
+  return text.length > 0 ? value : undefined
 }
 
 const fieldName = /^[!#$%&'*+.^_`|~0-9a-z-]+$/i

@@ -25,7 +25,7 @@ const queues = new WeakMap<Socket, Set<() => void>>()
 
 /** Calls `listener` when a response that is not closed yet closes: sent, or its connection lost. May call it twice. */
 export function onClosed(outgoing: ServerResponse, listener: () => void): void {
-  outgoing.once('close', listener)
+  outgoing.on('close', listener)
   if (!isQueued(outgoing)) return
   // Node before 26 does not tell a queued response that its connection is gone.
   const { socket } = outgoing.req

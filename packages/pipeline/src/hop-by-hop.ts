@@ -19,8 +19,12 @@ const hopByHop: ReadonlySet<string> = new Set([
   'expect'
 ])
 
+/** Bit n is set when one of them has n characters: most other names need no more than that. */
+const lengths = [...hopByHop].reduce((bits, { length }) => bits | (1 << length), 0)
+
 export function isHopByHop(lowerCaseName: string): boolean {
-  return hopByHop.has(lowerCaseName)
+  const { length } = lowerCaseName
+  return length < 32 && (lengths & (1 << length)) !== 0 && hopByHop.has(lowerCaseName)
 }
 
 /** Fields that may not be removed by naming them in Connection: that is an attack on the proxy's own fields (CVE-2026-33805), not a hop's wish. */
@@ -61,7 +65,7 @@ export function stripHopByHop(headers: Readonly<HeaderMap>): HeaderMap {
   const listed = connectionOptions(headers.connection)
   const kept = createHeaders()
   for (const name in headers) {
-    if (hopByHop.has(name) || listed?.has(name)) continue
+    if (isHopByHop(name) || listed?.has(name)) continue
     kept[name] = headers[name]
   }
   return kept

@@ -67,8 +67,11 @@ export class NodeRequest extends RawRequest implements ProxyRequest, AbortSource
   }
 
   removeAbortListener(listener: AbortListener): void {
-    const at = this.abortListeners?.indexOf(listener) ?? -1
-    if (at !== -1) this.abortListeners?.splice(at, 1)
+    const listeners = this.abortListeners
+    if (listeners === undefined) return
+    const at = listeners.lastIndexOf(listener)
+    if (at === listeners.length - 1) listeners.length = Math.max(0, at)
+    else if (at !== -1) listeners.splice(at, 1)
   }
 
   private closed(): void {

@@ -31,6 +31,8 @@ export interface UpstreamOptions {
   readonly via?: string | false
   /** Whether X-Forwarded-For, -Host and -Proto tell the origin about the client. Default true. */
   readonly xForwarded?: boolean
+  /** Field that tells the origin the `requestId` of the exchange, where a layer has given it one, in place of the client's own. Default: none. */
+  readonly requestIdHeader?: string
 }
 
 export interface UpstreamTlsOptions {

@@ -23,13 +23,15 @@ export class RequestHeaderBuilder {
   private readonly dropped: ReadonlySet<string>
   private readonly forwardClient: boolean
   private readonly forwarding: ForwardingOptions
+  private readonly requestIdHeader: string | undefined
 
   /** Throws TypeError for rules that cannot be followed. */
-  constructor(rules: RequestHeaderRules, forwardClient: boolean, forwarding: ForwardingOptions) {
-    this.set = Object.entries(rules.set ?? {}).flatMap(([name, value]) => [checkName(name), checkValue(name, value)])
+  constructor(rules: RequestHeaderRules, forwardClient: boolean, forwarding: ForwardingOptions, requestIdHeader?: string) {
+    this.set = Object.entries(rules.set ?? {}).flatMap(([name, value]) => [checkName('requestHeaders.set', name), checkValue(name, value)])
     this.dropped = new Set([...connectionFields, ...(forwarding.xForwarded === false ? forwardedFields : []), ...(rules.remove ?? []).map((name) => name.toLowerCase())])
     this.forwardClient = forwardClient
     this.forwarding = forwarding
+    this.requestIdHeader = requestIdHeader === undefined ? undefined : checkName('requestIdHeader', requestIdHeader)
   }
 
   /** Flat name, value pairs as undici takes them. The client's Host is never among them: the origin gets its own. */
@@ -41,16 +43,18 @@ export class RequestHeaderBuilder {
       headers[name] = from[name]
     }
     addForwardingHeaders(headers, request, this.forwarding)
-    const { set } = this
+    const { set, requestIdHeader } = this
+    const { requestId } = request.exchange
+    if (requestIdHeader !== undefined && requestId !== '') headers[requestIdHeader] = requestId
     for (let i = 0; i < set.length; i += 2) headers[set[i] as string] = set[i + 1]
     return headersToRaw(headers)
   }
 }
 
-function checkName(name: string): string {
+function checkName(option: string, name: string): string {
   const lowerCase = name.toLowerCase()
-  if (!token.test(name)) throw new TypeError(`requestHeaders.set: "${name}" is no field name`)
-  if (isHopByHop(lowerCase) || lowerCase === 'content-length') throw new TypeError(`requestHeaders.set: ${name} belongs to the connection or the body and cannot be set`)
+  if (!token.test(name)) throw new TypeError(`${option}: "${name}" is no field name`)
+  if (isHopByHop(lowerCase) || lowerCase === 'content-length') throw new TypeError(`${option}: ${name} belongs to the connection or the body and cannot be set`)
   return lowerCase
 }
 

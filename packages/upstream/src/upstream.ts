@@ -20,7 +20,7 @@ export interface UpstreamHandler extends Handler {
  */
 export function upstream(options: UpstreamOptions = {}): UpstreamHandler {
   const settings = resolveOptions(options)
-  const headers = new RequestHeaderBuilder(options.requestHeaders ?? {}, options.clientHeaders !== 'none', { via: settings.via, xForwarded: options.xForwarded ?? true })
+  const headers = new RequestHeaderBuilder(options.requestHeaders ?? {}, options.clientHeaders !== 'none', { via: settings.via, xForwarded: options.xForwarded ?? true }, options.requestIdHeader)
   const pools = new Map<string, OriginPool>()
   /** Pools of origins that were given up, until what they had under way has ended. */
   const closing = new Set<OriginPool>()

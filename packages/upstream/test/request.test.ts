@@ -89,6 +89,18 @@ test('xForwarded false tells the origin nothing about the client, also what a pr
   expect(await sent({ xForwarded: false, via: false }, { ...client, headers })).toEqual([host])
 })
 
+test('requestIdHeader tells the origin the id of the exchange, in place of what the client said', async () => {
+  const exchange = new Exchange()
+  const headers = fields({ 'x-request-id': 'client' })
+  const options: UpstreamOptions = { requestIdHeader: 'X-Request-Id', via: false, xForwarded: false }
+  expect(await sent(options, { headers, exchange })).toEqual([host, 'x-request-id: client'])
+  exchange.requestId = 'ours-1'
+  expect(await sent(options, { headers, exchange })).toEqual([host, 'x-request-id: ours-1'])
+  expect(await sent({ ...options, clientHeaders: 'none' }, { exchange })).toEqual([host, 'x-request-id: ours-1'])
+  expect(await sent({ via: false, xForwarded: false }, { exchange })).toEqual([host])
+  expect(() => testUpstream(origin, { requestIdHeader: 'x y' })).toThrow('requestIdHeader: "x y" is no field name')
+})
+
 test('a request made by the program cannot change the connection with its fields', async () => {
   const headers = fields({
     host: 'evil.example',
