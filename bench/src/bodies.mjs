@@ -11,5 +11,5 @@ export function bytes(size) {
   return buffer
 }
 
-/** Name of a body in a path such as `/hit/1k`. */
-export const sizeOf = (url) => sizes[url.slice(url.lastIndexOf('/') + 1)]
+/** Size of the body that a target such as `/hit/1k` or `/pass/1k?7` names. */
+export const sizeOf = (target) => sizes[/\/(\w+)(?:\?|$)/.exec(target)?.[1]]

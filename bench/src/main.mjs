@@ -32,15 +32,16 @@ const others = peer === undefined ? [] : [{ name: 'nginx', ...peer }]
 const tables = [
   { title: 'memory hit, 1 KiB', path: '/hit/1k', peers: [rawHit, ...mine(1.6), ...others] },
   { title: 'memory hit, 64 KiB', path: '/hit/64k', peers: [rawHit, ...mine(1.6), ...others] },
-  { title: 'pass-through, 1 KiB', path: '/pass/1k', peers: [rawPass, ...mine(1.4), ...others] }
-].filter(({ path }) => path.includes(values.only))
+  { title: 'pass-through, 1 KiB', path: '/pass/1k', peers: [rawPass, ...mine(1.4), ...others] },
+  { title: 'pass-through, 1 KiB, each request another URL', path: '/pass/1k', unique: true, peers: [rawPass, ...mine(), ...others] }
+].filter(({ title, path }) => `${title} ${path}`.includes(values.only))
 
 console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0].model.trim()}, ${loader}, ${options.rounds} rounds of ${options.seconds} s, ${new Date().toISOString().slice(0, 10)}`)
 if (peer === undefined) console.log('nginx is not installed: left out.')
 let missed = 0
-for (const { title, path, peers } of tables) {
+for (const { title, path, peers, unique } of tables) {
   console.log(`\n| ${title} | CPU us/request | ratio | (spread) | requests/s | target |\n|---|---|---|---|---|---|`)
-  for (const row of compare(path, peers, options)) {
+  for (const row of compare(path, peers, { ...options, unique })) {
     const ok = row.target === undefined || row.ratio <= row.target
     if (!ok) missed++
     console.log(

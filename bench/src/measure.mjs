@@ -2,6 +2,7 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { join } from 'node:path'
 import { loadPrefix, TOKEN } from './peers.mjs'
 
 const hasWrk = spawnSync('wrk', ['--version'], { stdio: 'ignore' }).error === undefined
@@ -14,11 +15,11 @@ function cpuMs(pid) {
   return (Number(fields[11]) + Number(fields[12])) * 10
 }
 
-/** Requests answered and refused in `seconds` of load over 16 kept-alive connections. */
-function load(port, path, seconds) {
+/** Requests answered and refused in `seconds` of load over 16 kept-alive connections. `unique`: each with a query of its own. */
+function load(port, path, seconds, unique) {
   const url = `http://127.0.0.1:${port}${path}`
   if (hasWrk) {
-    const [command, ...args] = [...loadPrefix, 'wrk', '-t1', '-c16', `-d${seconds}s`, '-H', `Authorization: Bearer ${TOKEN}`, url]
+    const [command, ...args] = [...loadPrefix, 'wrk', '-t1', '-c16', `-d${seconds}s`, '-H', `Authorization: Bearer ${TOKEN}`, ...(unique ? ['-s', join(import.meta.dirname, 'unique.lua')] : []), url]
     const out = execFileSync(command, args, { encoding: 'utf8' })
     return {
       requests: Number(/(\d+) requests in/.exec(out)[1]),
@@ -36,7 +37,8 @@ function load(port, path, seconds) {
     '-j',
     '-H',
     `Authorization=Bearer ${TOKEN}`,
-    url
+    ...(unique ? ['--idReplacement', 'true'] : []),
+    unique ? `${url}?[<id>]` : url
   ]
   const result = JSON.parse(execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))
   return { requests: result.requests.total, bad: result.non2xx + result.errors }
@@ -49,12 +51,12 @@ const median = (values) => {
 }
 
 /** Rows of one table: `peers` is `[{ name, port, pid, target? }]`, the first one is the floor. */
-export function compare(path, peers, { rounds, seconds }) {
+export function compare(path, peers, { rounds, seconds, unique = false }) {
   for (const peer of peers) {
     peer.us = []
     peer.rps = []
     peer.ratio = []
-    const warm = load(peer.port, path, Math.max(1, seconds))
+    const warm = load(peer.port, path, Math.max(1, seconds), unique)
     if (warm.bad > 0 || warm.requests === 0) throw new Error(`${peer.name} ${path}: ${warm.bad} bad answers of ${warm.requests}`)
   }
   for (let round = 0; round < rounds; round++) {
@@ -65,7 +67,7 @@ export function compare(path, peers, { rounds, seconds }) {
     }
     for (const peer of order) {
       const before = cpuMs(peer.pid)
-      const { requests, bad } = load(peer.port, path, seconds)
+      const { requests, bad } = load(peer.port, path, seconds, unique)
       if (bad > 0) throw new Error(`${peer.name} ${path}: ${bad} bad answers`)
       peer.us.push(((cpuMs(peer.pid) - before) * 1000) / requests)
       peer.rps.push(requests / seconds)

@@ -1,5 +1,6 @@
 import type { BodySource, HeaderMap, ProxyResponse } from '@proxy/pipeline'
 import type { NotStoredReason } from './policy.ts'
+import { Recent } from './recent.ts'
 import type { SharedBody } from './shared-body.ts'
 import type { CacheMeta, VaryIndex } from './store.ts'
 
@@ -31,6 +32,8 @@ export type FillOutcome =
     }
   | { readonly kind: 'unshared'; readonly response: ProxyResponse; readonly reason: NotStoredReason }
 
+const over = new Promise<never>(() => {})
+
 /** One request to the origin under way, with all who wait for it. */
 export class Fill {
   readonly base: string
@@ -38,6 +41,7 @@ export class Fill {
   readonly keys: string[] = []
   /** Its target was changed by an unsafe request while it ran: what it has stored is removed again. */
   invalidated = false
+  /** Not to be asked for once the fill has ended. */
   outcome!: Promise<FillOutcome>
 
   constructor(base: string) {
@@ -52,8 +56,8 @@ const MAX_STORED = 1000
 export class Fills {
   private readonly byKey = new Map<string, Fill>()
   private readonly running = new Set<Fill>()
-  /** Base keys of fills that were stored lately, with the count of stored fills at that time. Oldest first. */
-  private readonly stored = new Map<string, number>()
+  /** Base keys of fills that were stored lately, with the count of stored fills at that time. */
+  private readonly stored = new Recent<number>(MAX_STORED)
   /** How many fills have been stored so far. */
   storedCount = 0
 
@@ -99,12 +103,13 @@ export class Fills {
   end(fill: Fill): void {
     this.close(fill)
     this.running.delete(fill)
+    // A Map or Set that entries come to and go from is rebuilt time and again, and what was in it then stays referenced by the table it had before. Once one
+    // of these tables is in the old generation, all that follow it live until the next full collection, with all that their entries hold.
+    fill.outcome = over
   }
 
   /** Notes that what it brought can be found in the store now. */
   noteStored(base: string): void {
-    if (this.stored.size >= MAX_STORED) this.stored.delete(this.stored.keys().next().value as string)
-    this.stored.delete(base)
     this.stored.set(base, ++this.storedCount)
   }
 

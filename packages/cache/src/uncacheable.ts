@@ -1,9 +1,10 @@
 import type { NotStoredReason } from './policy.ts'
+import { Recent } from './recent.ts'
 
 /** Reasons that lie in the answer, and so will be there the next time too. Those that lie in one request say nothing about the URL. */
 const lasting: ReadonlySet<NotStoredReason> = new Set(['status', 'no-store', 'private', 'set-cookie', 'vary-any', 'no-freshness', 'too-large'])
 
-/** Keys remembered at most. */
+/** Keys remembered at most, of each kind. */
 const MAX_KEYS = 10_000
 /** Longer keys are not remembered, so that a client with long URLs cannot fill the memory with them. Characters. */
 const MAX_KEY_LENGTH = 2048
@@ -34,36 +35,22 @@ export interface Asker {
  * those with credentials, and only if it was no error. So no client can bring this about for others by what it sends.
  */
 export class Uncacheable {
-  private readonly forAll = new Marks()
-  private readonly forAuthorized = new Marks()
+  private readonly forAll = new Recent<Mark>(MAX_KEYS)
+  private readonly forAuthorized = new Recent<Mark>(MAX_KEYS)
 
   /** What is known of answers for `key`, if anything. */
   find(key: string, monotonicMs: number, authorized: boolean): Mark | undefined {
-    return (authorized ? this.forAuthorized.find(key, monotonicMs) : undefined) ?? this.forAll.find(key, monotonicMs)
+    return (authorized ? current(this.forAuthorized.get(key), monotonicMs) : undefined) ?? current(this.forAll.get(key), monotonicMs)
   }
 
   add(key: string, reason: NotStoredReason, status: number, monotonicMs: number, asker: Asker): void {
     if (key.length > MAX_KEY_LENGTH) return
     const untilMs = monotonicMs + TTL_MS
-    if (asker.authorized && status < 400 && hopeless.has(reason)) this.forAuthorized.add(key, { reason, untilMs, bypass: true })
-    if (lasting.has(reason)) this.forAll.add(key, { reason, untilMs, bypass: !asker.personal && hopeless.has(reason) })
+    if (asker.authorized && status < 400 && hopeless.has(reason)) this.forAuthorized.set(key, { reason, untilMs, bypass: true })
+    if (lasting.has(reason)) this.forAll.set(key, { reason, untilMs, bypass: !asker.personal && hopeless.has(reason) })
   }
 }
 
-/** Marks by key. Bounded; the oldest is forgotten first. */
-class Marks {
-  private readonly byKey = new Map<string, Mark>()
-
-  find(key: string, monotonicMs: number): Mark | undefined {
-    const mark = this.byKey.get(key)
-    if (mark === undefined) return undefined
-    if (monotonicMs < mark.untilMs) return mark
-    this.byKey.delete(key)
-    return undefined
-  }
-
-  add(key: string, mark: Mark): void {
-    if (this.byKey.size >= MAX_KEYS && !this.byKey.has(key)) this.byKey.delete(this.byKey.keys().next().value as string)
-    this.byKey.set(key, mark)
-  }
+function current(mark: Mark | undefined, monotonicMs: number): Mark | undefined {
+  return mark !== undefined && monotonicMs < mark.untilMs ? mark : undefined
 }

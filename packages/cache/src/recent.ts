@@ -1,0 +1,27 @@
+/**
+ * The values set last, bounded in number: the last `maxEntries / 2` at least, `maxEntries` at most. Constant time.
+ *
+ * Two maps, of which the older one is dropped whole. One map that loses its first key for each one added is slow: what was deleted stays in it as gaps
+ * until it is rebuilt, and finding the first key walks over them.
+ */
+export class Recent<V> {
+  private readonly half: number
+  private newer = new Map<string, V>()
+  private older = new Map<string, V>()
+
+  constructor(maxEntries: number) {
+    this.half = Math.ceil(maxEntries / 2)
+  }
+
+  get(key: string): V | undefined {
+    return this.newer.get(key) ?? this.older.get(key)
+  }
+
+  set(key: string, value: V): void {
+    if (this.newer.size >= this.half && !this.newer.has(key)) {
+      this.older = this.newer
+      this.newer = new Map()
+    }
+    this.newer.set(key, value)
+  }
+}
