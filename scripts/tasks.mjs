@@ -1,6 +1,7 @@
 // The tasks of this repository, run by scripts/run.mjs on the pinned Node with the workspace installed.
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, globSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { existsSync, globSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 const root = join(import.meta.dirname, '..')
@@ -78,12 +79,38 @@ async function test() {
   const status = await withServices(async (env) => {
     // One suite at a time: several of them measure what happens while a service is frozen or killed.
     const suites = await run('turbo', turbo('test', ['--output-logs=new-only', '--concurrency=1', '--continue']), { env })
-    // Outside turbo, which would keep npm's certificates and proxies from the test that installs the packed packages. Skipped when no package has changed.
-    return needed ? Math.max(suites, await run('vitest', ['run'], { env })) : suites
+    return Math.max(suites, await repositoryTests(env))
   }, needed)
   const { passed, failed } = counts()
   if (!process.env.PROXY_CHECK) console.log(`\n${passed} passed, ${failed === 0 && status !== 0 ? 1 : failed} failed`)
   return status
+}
+
+/** Architecture and packed packages. Outside turbo, which would keep npm's certificates and proxies from the installation of the packages. Skipped when no file has changed since they passed. */
+async function repositoryTests(env) {
+  const stamp = join(root, '.report', 'passed.sha256')
+  const fingerprint = ci || args.includes('--force') ? undefined : hashFiles()
+  if (fingerprint !== undefined && existsSync(stamp) && readFileSync(stamp, 'utf8') === fingerprint) {
+    console.log('repository tests: nothing has changed since they passed')
+    return 0
+  }
+  rmSync(stamp, { force: true })
+  const status = await run('vitest', ['run'], { env })
+  if (status === 0 && fingerprint !== undefined) writeFileSync(stamp, fingerprint)
+  return status
+}
+
+/** A digest of every file that is not ignored, and of the Node that runs; undefined where git cannot tell. */
+function hashFiles() {
+  const listed = spawnSync('git', ['ls-files', '-z', '-co', '--exclude-standard'], { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
+  if (listed.status !== 0) return undefined
+  const digest = createHash('sha256').update(process.version)
+  for (const file of listed.stdout.split('\0')) {
+    const path = join(root, file)
+    if (file === '' || !lstatSync(path, { throwIfNoEntry: false })?.isFile()) continue
+    digest.update(`\0${file}\0`).update(readFileSync(path))
+  }
+  return digest.digest('hex')
 }
 
 /** False when turbo has every suite's result already. */
