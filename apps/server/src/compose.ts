@@ -6,7 +6,8 @@ import { allowMethods, changeRequest, changeResponse, dropQuery, isEmptyChange, 
 import { limitLayer } from './limits.ts'
 import { openPool, type Pool } from './pools.ts'
 import { type Route, routeRequests } from './routes.ts'
-import { type OnStoreFault, openStores } from './stores.ts'
+import type { OnStoreFault } from './store-faults.ts'
+import { openStores } from './stores.ts'
 import { trace } from './trace.ts'
 import { within } from './within.ts'
 
@@ -39,7 +40,7 @@ export async function composeProxy(settings: Settings, onStoreFault: OnStoreFaul
     if (route.dropQuery) layers.push(dropQuery)
     if (!isEmptyChange(route.requestHeaders)) layers.push(changeRequest(route.requestHeaders))
     if (route.cache && stores.cache !== undefined) {
-      const layer = cache({ store: stores.cache, namespace: namespaceOf(route), ...cacheOptions(settings), onStoreError: (error) => onStoreFault(stores.cacheName, error) })
+      const layer = cache({ store: stores.cache, namespace: namespaceOf(route), ...cacheOptions(settings), onStoreError: stores.onCacheError })
       caches.push(layer)
       layers.push(layer)
     }

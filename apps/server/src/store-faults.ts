@@ -6,6 +6,9 @@ import type { Metrics } from './metrics.ts'
 /** A store that is away fails for every request: of each store, one line is written in so many milliseconds. */
 const LINE_INTERVAL_MS = 60_000
 
+/** Told of each failure of a store that requests were served without. `store` is one of a few names. */
+export type OnStoreFault = (store: string, error: unknown) => void
+
 export interface StoreFaultOptions {
   readonly logger: Logger
   readonly metrics: Metrics | undefined
@@ -38,5 +41,22 @@ export class StoreFaults {
     }
     logger.warn({ store, error: describeError(error, mask), ...(seen !== undefined && seen.unsaid > 0 && { unsaid: seen.unsaid }) }, 'store failed')
     this.seen.set(store, { lastMs: nowMs, unsaid: 0 })
+  }
+}
+
+/** A store tells of a fault by itself, and whoever asked it of the error that came of it: the same one is passed on once. */
+export class OncePerFault {
+  readonly ofStore: OnStoreFault
+  readonly ofTier: OnStoreFault
+
+  constructor(onFault: OnStoreFault) {
+    const told = new WeakSet<object>()
+    this.ofStore = (store, error) => {
+      if (typeof error === 'object' && error !== null) told.add(error)
+      onFault(store, error)
+    }
+    this.ofTier = (store, error) => {
+      if (typeof error !== 'object' || error === null || !told.has(error)) onFault(store, error)
+    }
   }
 }

@@ -3,22 +3,20 @@ import type { RedisConnection } from '@proxy/cache-redis'
 import { checked } from './config/errors.ts'
 import type { Settings } from './config/schema.ts'
 import type { StoreSettings } from './config/schema-cache.ts'
+import { OncePerFault, type OnStoreFault } from './store-faults.ts'
 import { within } from './within.ts'
-
-/** Told of each failure of a store that requests were served without. */
-export type OnStoreFault = (store: string, error: unknown) => void
 
 /** What is shared by all routes: the cache's store and the connection to Redis. */
 export interface Stores {
   /** Undefined when no route caches. */
   readonly cache: CacheStore | undefined
-  /** What a failure of it is counted for: the name of the only store, else `tiers`. */
-  readonly cacheName: string
+  /** For the cache's `onStoreError`. */
+  readonly onCacheError: (error: unknown) => void
   readonly redis: RedisConnection | undefined
   close(): Promise<void>
 }
 
-/** Longest wait at the start for a store to be ready: a server that is told to start does so, with its storage or without. */
+/** Longest wait at the start for the stores to be ready, all together: a server that is told to start does so, with its storage or without. */
 const PREPARE_MS = 1500
 
 const admits: Readonly<Record<string, ((meta: CacheMeta) => boolean) | undefined>> = {
@@ -29,26 +27,32 @@ const admits: Readonly<Record<string, ((meta: CacheMeta) => boolean) | undefined
 /** Opens the stores that the configuration uses. A service that is away is a cache that never hits: it does not keep the server from starting. */
 export async function openStores(settings: Settings, onFault: OnStoreFault): Promise<Stores> {
   const caching = settings.routes.some(({ cache }) => cache)
-  const tierNames = caching ? settings.cache.tiers.map(({ store }) => store) : []
-  const connecting = tierNames.includes('redis') || settings.rateLimit?.store === 'redis' ? await connect(settings.stores.redis as NonNullable<StoreSettings['redis']>, onFault) : undefined
+  const tierSettings = caching ? settings.cache.tiers : []
+  const faults = new OncePerFault(onFault)
+  const usesRedis = tierSettings.some(({ store }) => store === 'redis') || settings.rateLimit?.store === 'redis'
+  const connecting = usesRedis ? await connect(settings.stores.redis as NonNullable<StoreSettings['redis']>, faults.ofStore) : undefined
   const redis = connecting?.connection
   const tiers: Tier[] = []
+  // The first requests would find no connection, and go without.
+  const ready: Promise<unknown>[] = connecting === undefined ? [] : [connecting.tried]
   try {
-    for (const { store, admit } of caching ? settings.cache.tiers : []) {
+    for (const { store: name, admit } of tierSettings) {
       const keeps = admits[admit]
-      tiers.push({ name: store, store: await openStore(store, settings.stores, redis, onFault), ...(keeps !== undefined && { admit: keeps }) })
+      const { store, prepared } = await openStore(name, settings.stores, redis, faults.ofStore)
+      tiers.push({ name, store, ...(keeps !== undefined && { admit: keeps }) })
+      ready.push(prepared)
     }
   } catch (error) {
     // A connection that nobody closes would keep the process from ending.
-    await redis?.close()
+    await Promise.all([...tiers.map(({ store }) => store.close()), redis?.close()])
     throw error
   }
-  // The first requests would find no connection and go without.
-  await connecting?.tried
-  const cache = tiers.length === 0 ? undefined : tiers.length === 1 && tiers[0]?.admit === undefined ? tiers[0]?.store : tiered(tiers, { onTierError: onFault })
+  await within(PREPARE_MS, Promise.all(ready))
+  const cache = tiers.length === 0 ? undefined : tiers.length === 1 && tiers[0]?.admit === undefined ? tiers[0]?.store : tiered(tiers, { onTierError: faults.ofTier })
+  const cacheName = tiers.length === 1 ? (tiers[0] as Tier).name : 'tiers'
   return {
     cache,
-    cacheName: tiers.length === 1 ? (tiers[0] as Tier).name : 'tiers',
+    onCacheError: (error) => faults.ofTier(cacheName, error),
     redis,
     async close() {
       await cache?.close()
@@ -81,11 +85,20 @@ async function connect({ url, commandTimeout, connectTimeout }: NonNullable<Stor
   return { connection, tried: Promise.race([connection.ready(Math.min(connectTimeout, PREPARE_MS)), refused]) }
 }
 
-async function openStore(name: string, stores: StoreSettings, redis: RedisConnection | undefined, onFault: OnStoreFault): Promise<CacheStore> {
+interface OpenedStore {
+  readonly store: CacheStore
+  /** Resolves when it is ready for the first request, or known not to be. */
+  readonly prepared: Promise<unknown>
+}
+
+const atOnce = Promise.resolve()
+
+async function openStore(name: string, stores: StoreSettings, redis: RedisConnection | undefined, onFault: OnStoreFault): Promise<OpenedStore> {
   if (name === 'redis') {
     const { RedisStore } = await import('@proxy/cache-redis')
     const { prefix, commandTimeout, maxEntrySize } = stores.redis as NonNullable<StoreSettings['redis']>
-    return new RedisStore({ redis: (redis as RedisConnection).client, prefix, commandTimeoutMs: commandTimeout, maxEntryBytes: maxEntrySize, onFault: (error) => onFault('redis', error) })
+    const store = new RedisStore({ redis: (redis as RedisConnection).client, prefix, commandTimeoutMs: commandTimeout, maxEntryBytes: maxEntrySize, onFault: (error) => onFault('redis', error) })
+    return { store, prepared: atOnce }
   }
   if (name === 's3') {
     const { S3Store } = await import('@proxy/store-s3')
@@ -109,12 +122,9 @@ async function openStore(name: string, stores: StoreSettings, redis: RedisConnec
         })
     )
     // Loading the driver would cost the first requests more than they wait for an object.
-    await within(
-      PREPARE_MS,
-      store.prepare().catch((error: unknown) => onFault('s3', error))
-    )
-    return store
+    return { store, prepared: store.prepare().catch((error: unknown) => onFault('s3', error)) }
   }
   const { maxSize, maxEntrySize } = stores.memory
-  return checked(['stores', 'memory'], () => new MemoryStore({ maxBytes: maxSize, ...(maxEntrySize !== undefined && { maxEntryBytes: maxEntrySize }) }))
+  const store = checked(['stores', 'memory'], () => new MemoryStore({ maxBytes: maxSize, ...(maxEntrySize !== undefined && { maxEntryBytes: maxEntrySize }) }))
+  return { store, prepared: atOnce }
 }

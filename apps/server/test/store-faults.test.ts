@@ -1,8 +1,9 @@
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { createFakeClock } from '@proxy/testing'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { createLog } from '../src/logger.ts'
 import { Metrics } from '../src/metrics.ts'
-import { StoreFaults } from '../src/store-faults.ts'
+import { OncePerFault, StoreFaults } from '../src/store-faults.ts'
 import { ask, startProxy } from './helpers.ts'
 
 test('each failure is counted, and one line a minute is written for each store', async () => {
@@ -36,4 +37,42 @@ test('a Redis that is away does not fill the log, and costs nobody an answer', a
   expect(proxy.lines.filter(({ msg }) => msg === 'store failed')).toHaveLength(1)
   const counted = /proxy_store_errors_total\{store="redis"\} (\d+)/.exec((await ask(`${proxy.url}/_proxy/metrics`)).text)
   expect(Number(counted?.[1])).toBeGreaterThan(30)
+})
+
+// A command of Redis that failed was counted by the store and by the tier that had asked it: the rate of errors looked twice as bad as it was.
+test('a fault that the store has told of is not told again by whoever asked the store', () => {
+  const told: [string, unknown][] = []
+  const faults = new OncePerFault((store, error) => told.push([store, error]))
+  const [timeout, refused] = [new Error('timeout'), new Error('refused')]
+  faults.ofStore('redis', timeout)
+  faults.ofTier('redis', timeout)
+  // One and the same error, each time that nothing was asked of a store that is away.
+  faults.ofTier('redis', refused)
+  faults.ofTier('redis', refused)
+  expect(told).toEqual([
+    ['redis', timeout],
+    ['redis', refused],
+    ['redis', refused]
+  ])
+})
+
+// Each has a time limit of its own: together they would keep the server from starting for twice as long.
+test('stores that do not answer are waited for at the same time when the server starts', async () => {
+  const sockets = new Set<Socket>()
+  const silent = createServer((socket) => sockets.add(socket))
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => {
+    silent.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  const address = `127.0.0.1:${(silent.address() as AddressInfo).port}`
+  const stores = { redis: { url: `rediss://${address}`, connectTimeout: '1400ms' }, s3: { bucket: 'b', endpoint: `http://${address}`, accessKeyId: 'a', secretAccessKey: 's' } }
+  const timed = async (tiers: ('redis' | 's3')[]): Promise<number> => {
+    const startedMs = performance.now()
+    await startProxy({ pools: { web: { targets: ['http://127.0.0.1:1'] } }, cache: { tiers }, stores })
+    return performance.now() - startedMs
+  }
+  await timed(['s3'])
+  const [one, both] = [await timed(['redis']), await timed(['redis', 's3'])]
+  expect(both).toBeLessThan(one * 1.6)
 })
