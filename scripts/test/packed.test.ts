@@ -128,47 +128,73 @@ test('every public package is used below', () => {
   expect(manifests.map(({ manifest }) => manifest.name).sort()).toEqual(Object.keys(uses).sort())
 })
 
+/** Installs the packed packages `names` into an empty project, type-checks `code` there and runs it. Resolves to its last line of output. */
+async function tryOut(folder: string, names: readonly string[], code: string): Promise<string | undefined> {
+  const project = join(work, folder)
+  const local = (wanted: string): string => `file:${tarballs[wanted]}`
+  mkdirSync(project)
+  writeFileSync(
+    join(project, 'package.json'),
+    JSON.stringify({
+      private: true,
+      type: 'module',
+      dependencies: Object.fromEntries(names.map((wanted) => [wanted, local(wanted)])),
+      // What the package depends on is not published yet: the tarballs of this build stand in.
+      overrides: Object.fromEntries(
+        Object.keys(tarballs)
+          .filter((other) => !names.includes(other))
+          .map((other) => [other, local(other)])
+      )
+    })
+  )
+  writeFileSync(join(project, 'use.ts'), `${code}\n`)
+  writeFileSync(
+    join(project, 'tsconfig.json'),
+    JSON.stringify({
+      compilerOptions: {
+        target: 'es2024',
+        module: 'nodenext',
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        noEmit: true,
+        types: ['node'],
+        typeRoots: [join(root, 'node_modules', '@types')],
+        skipLibCheck: true
+      },
+      files: ['use.ts']
+    })
+  )
+  await execute('npm', ['install', '--no-fund', '--no-audit', '--loglevel=error'], { cwd: project, env })
+  await execute('tsc', ['-p', project], { cwd: project, env })
+  const { stdout } = await execute('node', ['use.ts'], { cwd: project, env, timeout: 60_000 })
+  return stdout.trim().split('\n').at(-1)
+}
+
 describe.each(manifests)('$manifest.name', ({ manifest: { name, peerDependencies } }) => {
   test('installs into an empty project, types check, and does its work alone', async () => {
-    const project = join(work, name.replace('/', '+'))
-    const use = uses[name] as { code: string; output: string }
-    const local = (wanted: string): string => `file:${tarballs[wanted]}`
-    mkdirSync(project)
+    const { code, output } = uses[name] as { code: string; output: string }
     const peers = Object.keys(peerDependencies ?? {}).filter((peer) => peer in tarballs)
-    writeFileSync(
-      join(project, 'package.json'),
-      JSON.stringify({
-        private: true,
-        type: 'module',
-        dependencies: Object.fromEntries([name, ...peers].map((wanted) => [wanted, local(wanted)])),
-        // What the package depends on is not published yet: the tarballs of this build stand in.
-        overrides: Object.fromEntries(
-          Object.keys(tarballs)
-            .filter((other) => other !== name && !peers.includes(other))
-            .map((other) => [other, local(other)])
-        )
-      })
-    )
-    writeFileSync(join(project, 'use.ts'), `${use.code}\n`)
-    writeFileSync(
-      join(project, 'tsconfig.json'),
-      JSON.stringify({
-        compilerOptions: {
-          target: 'es2024',
-          module: 'nodenext',
-          strict: true,
-          exactOptionalPropertyTypes: true,
-          noEmit: true,
-          types: ['node'],
-          typeRoots: [join(root, 'node_modules', '@types')],
-          skipLibCheck: true
-        },
-        files: ['use.ts']
-      })
-    )
-    await execute('npm', ['install', '--no-fund', '--no-audit', '--loglevel=error'], { cwd: project, env })
-    await execute('tsc', ['-p', project], { cwd: project, env })
-    const { stdout } = await execute('node', ['use.ts'], { cwd: project, env, timeout: 60_000 })
-    expect(stdout.trim().split('\n').at(-1)).toBe(use.output)
+    expect(await tryOut(name.replace('/', '+'), [name, ...peers], code)).toBe(output)
   })
+})
+
+test('the example of the README: the pipeline embedded in a service', async () => {
+  const example = /^```ts\n(.*?)^```$/ms.exec(readFileSync(join(root, 'README.md'), 'utf8'))?.[1] as string
+  const origin = `import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+const far = http.createServer((_request, response) => response.setHeader('cache-control', 'max-age=60').end('from afar')).listen(0, '127.0.0.1')
+await once(far, 'listening')
+const origin = \`http://127.0.0.1:\${(far.address() as AddressInfo).port}\`
+`
+  const requests = `await once(server, 'listening')
+const ask = async () => {
+  const response = await fetch(\`http://127.0.0.1:\${(server.address() as AddressInfo).port}/\`)
+  return \`\${await response.text()} \${/hit|stored/.exec(response.headers.get('cache-status') ?? '')?.[0]}\`
+}
+console.log(await ask(), await ask())
+process.exit()`
+  const local = example.replace('const proxy', `${origin}const proxy`).replace("'https://example.org'", 'origin').replace('.listen(8080)', ".listen(0, '127.0.0.1')")
+  expect(local).toContain('upstream({ origin: origin })')
+  const code = `${local}${requests}`
+  expect(await tryOut('embedded', ['@proxy/pipeline', '@proxy/cache', '@proxy/upstream'], code)).toBe('from afar stored from afar hit')
 })

@@ -8,7 +8,7 @@ export class DurationSeries {
   count = 0
   private sum = 0
   /** How many fell into each bucket alone; the last is for what exceeds all bounds. */
-  private readonly buckets: number[] = new Array(bounds.length + 1).fill(0)
+  private readonly buckets: number[] = Array.from({ length: bounds.length + 1 }, () => 0)
 
   constructor(method: string, status: number) {
     this.method = method

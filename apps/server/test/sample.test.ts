@@ -1,4 +1,5 @@
 import { mkdtempSync, readFileSync, statSync } from 'node:fs'
+import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { crc32, inflateSync } from 'node:zlib'
@@ -81,4 +82,54 @@ test('started alone: a MISS, a HIT, the metrics, and hits while the origin is aw
   expect((await ask(`${url}/images/small.png`)).status).toBe(502)
   cli.child.kill('SIGTERM')
   expect(await cli.exit).toEqual({ code: 0, signal: null })
+})
+
+const rootReadme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
+
+/** What curl prints: with `-D -` the head as it came, else the body. */
+function fetchText(address: string, method: string, head: boolean): Promise<string> {
+  return new Promise((resolve, reject) => {
+    request(address, { method, agent: false, headers: { connection: 'keep-alive' } }, async (response) => {
+      const { statusCode, statusMessage, rawHeaders } = response
+      const lines = [`HTTP/1.1 ${statusCode} ${statusMessage}`]
+      for (let i = 0; i < rawHeaders.length; i += 2) lines.push(`${rawHeaders[i]}: ${rawHeaders[i + 1]}`)
+      let body = ''
+      for await (const chunk of response.setEncoding('latin1')) body += chunk
+      resolve(head ? lines.join('\n') : body)
+    })
+      .on('error', reject)
+      .end()
+  })
+}
+
+/** Without what is another at each run. */
+function lasting(text: string): string {
+  return text
+    .replace(/^(etag|last-modified|date|x-request-id|age): .*$/gm, '$1: …')
+    .replace(/ttl=\d+/g, 'ttl=…')
+    .replace(/127\.0\.0\.1:\d+/g, '127.0.0.1:…')
+    .trim()
+}
+
+test('the README shows what a newcomer sees', async () => {
+  const cli = runCli(['--listen', '127.0.0.1:0'], { TMPDIR: mkdtempSync(join(tmpdir(), 'proxy-sample-test-')) })
+  const url = await listeningUrl(cli)
+  await cli.waitFor(/Your own origin instead/)
+  const origin = /sample origin on (http:\S+?)\. Try/.exec(cli.stdout())?.[1] as string
+  const [guide, session] = ['text', 'console'].map((language) => new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'ms').exec(rootReadme)?.[1] as string)
+  const squeezed = (text: string): string => lasting(text).replace(/ +/g, ' ')
+  expect(squeezed(cli.stdout())).toContain(squeezed(guide as string))
+
+  const steps = (session as string).split(/^\$ /m).slice(1)
+  expect(steps).toHaveLength(6)
+  for (const step of steps) {
+    const command = /^curl -s( -o \/dev\/null -D -)?( -X POST)? (http:\/\/127\.0\.0\.1:(\d+)(\S+))(?: \| grep (\S+))?\n/.exec(step)
+    expect(command, step).not.toBeNull()
+    const [line, head, post, , port, path, pattern] = command as RegExpExecArray
+    const text = await fetchText(`${port === '8080' ? url : origin}${path}`, post === undefined ? 'GET' : 'POST', head !== undefined)
+    const shown = text.split('\n').filter((one) => pattern === undefined || one.includes(pattern))
+    expect(lasting(shown.join('\n')), line).toBe(lasting(step.slice(line.length)))
+  }
+  cli.child.kill('SIGTERM')
+  await cli.exit
 })
