@@ -4,6 +4,7 @@ import { sampleBytes } from '../src/conformance.ts'
 import { MemoryStore } from '../src/memory-store.ts'
 import type { CacheWriter } from '../src/store.ts'
 import { readRest, startHeld } from './held-bench.ts'
+import { withoutReadFrom } from './shared-body-setup.ts'
 import { type ClientAnswer, digest } from './support.ts'
 
 const bytes = sampleBytes(500_000)
@@ -53,13 +54,11 @@ describe('many ask for one thing', () => {
     const held = await startHeld()
     const commit = Promise.withResolvers<void>()
     held.bench.store.onPut = (writer): CacheWriter => ({
-      write: (chunk) => writer.write(chunk),
-      drained: () => writer.drained(),
+      ...withoutReadFrom(writer),
       commit: async () => {
         await commit.promise
         return writer.commit()
-      },
-      abort: () => writer.abort()
+      }
     })
     const first = held.get('/a')
     await held.originHas(1)
