@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { type Agent, request as httpRequest, type IncomingHttpHeaders } from 'node:http'
+import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -65,6 +66,21 @@ export async function startProxy(config: Config): Promise<RunningProxy> {
     await server.close(0)
   })
   return { server, url: server.urls[0] as string, lines, requests: () => lines.filter(({ msg }) => msg === 'request'), logText: () => written.join('') }
+}
+
+/** The port of a server that accepts connections and says nothing, closed when the test has finished. */
+export async function silentPort(): Promise<number> {
+  const sockets = new Set<Socket>()
+  const server = createTcpServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => {}) // who gives up waiting may reset the connection
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  return (server.address() as AddressInfo).port
 }
 
 /** A folder that is removed when the test has finished. */

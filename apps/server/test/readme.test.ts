@@ -1,19 +1,13 @@
-import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
-import { startOrigin } from '@proxy/testing'
+import { readmeExamples, startOrigin } from '@proxy/testing'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { z } from 'zod'
 import { configSchema } from '../src/config/schema.ts'
 import { loadConfig } from '../src/index.ts'
 import { Metrics } from '../src/metrics.ts'
-import { ask, startProxy, tempFile, tempFolder } from './helpers.ts'
+import { ask, startProxy, tempFile } from './helpers.ts'
 
-const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
-
-function blocks(language: string): string[] {
-  return [...readme.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, 'gs'))].map((match) => match[1] as string)
-}
+const examples = readmeExamples(new URL('../README.md', import.meta.url), (from) => (from === '@proxy/server' ? import('../src/index.ts') : import(/* @vite-ignore */ from)))
+const readme = examples.text
 
 /** Rows of the table that follows the header `first`: cells without their backticks. */
 function table(header: string): string[][] {
@@ -73,20 +67,17 @@ test('the table has every key of the configuration and no other, with its defaul
 })
 
 test('the example of a configuration is one', async () => {
-  const [example] = blocks('yaml') as [string]
+  const example = /^```yaml\n(.*?)^```$/ms.exec(readme)?.[1] as string
   const config = await loadConfig(tempFile(example), { REDIS_URL: 'redis://127.0.0.1:6379', API_TOKEN: 'secret-token' })
   expect(Object.keys(config.pools)).toEqual(['images', 'api'])
   await expect(loadConfig(tempFile(example), {})).rejects.toThrow('the environment variable REDIS_URL is not set')
 })
 
 test('the example of a server in your own process runs', async () => {
-  const [example] = blocks('ts') as [string]
-  const entry = fileURLToPath(new URL('../src/index.ts', import.meta.url))
-  const file = join(tempFolder(), 'example.ts')
-  writeFileSync(file, example.replace("'@proxy/server'", JSON.stringify(entry)))
+  expect(examples.names).toEqual(['embedded'])
   const said = vi.spyOn(console, 'log').mockImplementation(() => {})
   onTestFinished(() => said.mockRestore())
-  await import(/* @vite-ignore */ pathToFileURL(file).href)
+  await examples.run('embedded')
   expect(said.mock.calls).toEqual([[expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+$/)]])
 })
 

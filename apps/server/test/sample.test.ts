@@ -1,5 +1,6 @@
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, statSync } from 'node:fs'
-import { request } from 'node:http'
+import { type IncomingMessage, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { crc32, inflateSync } from 'node:zlib'
@@ -87,19 +88,15 @@ test('started alone: a MISS, a HIT, the metrics, and hits while the origin is aw
 const rootReadme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
 
 /** What curl prints: with `-D -` the head as it came, else the body. */
-function fetchText(address: string, method: string, head: boolean): Promise<string> {
-  return new Promise((resolve, reject) => {
-    request(address, { method, agent: false, headers: { connection: 'keep-alive' } }, async (response) => {
-      const { statusCode, statusMessage, rawHeaders } = response
-      const lines = [`HTTP/1.1 ${statusCode} ${statusMessage}`]
-      for (let i = 0; i < rawHeaders.length; i += 2) lines.push(`${rawHeaders[i]}: ${rawHeaders[i + 1]}`)
-      let body = ''
-      for await (const chunk of response.setEncoding('latin1')) body += chunk
-      resolve(head ? lines.join('\n') : body)
-    })
-      .on('error', reject)
-      .end()
-  })
+async function fetchText(address: string, method: string, head: boolean): Promise<string> {
+  const outgoing = request(address, { method, agent: false, headers: { connection: 'keep-alive' } }).end()
+  const [response] = (await once(outgoing, 'response')) as [IncomingMessage]
+  let body = ''
+  for await (const chunk of response.setEncoding('latin1')) body += chunk
+  const { statusCode, statusMessage, rawHeaders } = response
+  const lines = [`HTTP/1.1 ${statusCode} ${statusMessage}`]
+  for (let i = 0; i < rawHeaders.length; i += 2) lines.push(`${rawHeaders[i]}: ${rawHeaders[i + 1]}`)
+  return head ? lines.join('\n') : body
 }
 
 /** Without what is another at each run. */

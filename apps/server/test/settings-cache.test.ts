@@ -1,8 +1,7 @@
-import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { rawExchange, sharedS3, startFaultProxy, startOrigin, startRedis } from '@proxy/testing'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Config } from '../src/index.ts'
-import { ask, startProxy, until } from './helpers.ts'
+import { ask, silentPort, startProxy, until } from './helpers.ts'
 
 const KIB = 1024
 
@@ -138,17 +137,7 @@ describe('stores.redis', () => {
   })
 
   test('connectTimeout: an attempt that leads nowhere is given up', async () => {
-    const sockets = new Set<Socket>()
-    const server = createTcpServer((socket) => {
-      sockets.add(socket)
-      socket.on('error', () => {})
-    })
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    onTestFinished(() => {
-      server.close()
-      for (const socket of sockets) socket.destroy()
-    })
-    const url = `rediss://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const url = `rediss://127.0.0.1:${await silentPort()}`
     const quick = await proxied({ cache: { tiers: ['redis'] }, stores: { redis: { url, connectTimeout: '100ms' } } })
     await until(() => quick.proxy.lines.some(({ msg, store }) => msg === 'store failed' && store === 'redis'))
     expect((await ask(`${quick.proxy.url}/text/10/200?max-age=60`)).status).toBe(200)

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { createServer as createHttpsServer } from 'node:https'
-import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { startOrigin } from '@proxy/testing'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Config } from '../src/index.ts'
-import { ask, startProxy, until } from './helpers.ts'
+import { ask, silentPort, startProxy, until } from './helpers.ts'
 
 type PoolConfig = Config['pools'][string]
 type Listener = Parameters<typeof startOrigin>[0]
@@ -28,21 +28,6 @@ async function texts(url: string, count: number): Promise<string[]> {
   const found: string[] = []
   for (let i = 0; i < count; i++) found.push((await ask(`${url}/${i}`)).text)
   return found
-}
-
-/** A server that accepts connections and says nothing. */
-async function silent(): Promise<number> {
-  const sockets = new Set<Socket>()
-  const server = createTcpServer((socket) => {
-    sockets.add(socket)
-    socket.on('error', () => {})
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  onTestFinished(() => {
-    server.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  return (server.address() as AddressInfo).port
 }
 
 describe('pools.NAME', () => {
@@ -125,7 +110,7 @@ describe('pools.NAME', () => {
   })
 
   test('timeouts.connect: 504 when the connection is not made', async () => {
-    const port = await silent()
+    const port = await silentPort()
     const proxy = await proxyTo({ targets: [`https://127.0.0.1:${port}`], retries: 0, timeouts: { connect: '300ms', headers: '1h' } })
     expect((await ask(proxy.url)).status).toBe(504)
   })

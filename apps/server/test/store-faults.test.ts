@@ -1,10 +1,9 @@
-import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { createFakeClock } from '@proxy/testing'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { createLog } from '../src/logger.ts'
 import { Metrics } from '../src/metrics.ts'
 import { OncePerFault, StoreFaults } from '../src/store-faults.ts'
-import { ask, startProxy } from './helpers.ts'
+import { ask, silentPort, startProxy } from './helpers.ts'
 
 test('each failure is counted, and one line a minute is written for each store', async () => {
   const lines: Record<string, unknown>[] = []
@@ -58,14 +57,7 @@ test('a fault that the store has told of is not told again by whoever asked the 
 
 // Each has a time limit of its own: together they would keep the server from starting for twice as long.
 test('stores that do not answer are waited for at the same time when the server starts', async () => {
-  const sockets = new Set<Socket>()
-  const silent = createServer((socket) => sockets.add(socket))
-  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
-  onTestFinished(() => {
-    silent.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  const address = `127.0.0.1:${(silent.address() as AddressInfo).port}`
+  const address = `127.0.0.1:${await silentPort()}`
   const stores = { redis: { url: `rediss://${address}`, connectTimeout: '1400ms' }, s3: { bucket: 'b', endpoint: `http://${address}`, accessKeyId: 'a', secretAccessKey: 's' } }
   const timed = async (tiers: ('redis' | 's3')[]): Promise<number> => {
     const startedMs = performance.now()

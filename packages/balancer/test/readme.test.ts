@@ -1,21 +1,15 @@
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { get, type IncomingMessage, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { type Origin, startOrigin } from '@proxy/testing'
+import { type Origin, readmeExamples, startOrigin } from '@proxy/testing'
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest'
 
-const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
-const examples = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map((match) => match[1] as string)
+const examples = readmeExamples(new URL('../README.md', import.meta.url), (from) => import(/* @vite-ignore */ from))
 
-let folder: string
 const origins: Origin[] = []
 const printed: string[] = []
 
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'balancer-readme-'))
+beforeAll(() => {
   vi.spyOn(console, 'log').mockImplementation((line: string) => {
     printed.push(line)
   })
@@ -24,37 +18,36 @@ afterEach(async () => {
   printed.length = 0
   await Promise.all(origins.splice(0).map((origin) => origin.close()))
 })
-afterAll(async () => {
+afterAll(() => {
   vi.restoreAllMocks()
-  await rm(folder, { recursive: true })
 })
 
-/** Runs the example that has `mark` in it, with origins of this test in place of the README's. Returns what it exports. */
-async function run(mark: string, listeners: RequestListener[] = [], exported = ''): Promise<Record<string, unknown>> {
-  const example = examples.filter((code) => code.includes(mark))
-  expect(example).toHaveLength(1)
+/** Origins of this test in place of the README's. */
+async function originsHere(...listeners: RequestListener[]): Promise<Record<string, string>> {
   for (const listener of listeners) origins.push(await startOrigin(listener))
-  let code = example[0] as string
-  origins.forEach((origin, i) => {
-    code = code.replaceAll(`http://10.0.0.${7 + i}:8080`, origin.url)
-  })
-  const file = join(folder, `${mark.replaceAll(/\W/g, '-')}.ts`)
-  await writeFile(file, `${code.replace('.listen(3000)', ".listen(0, '127.0.0.1')")}\nexport { ${exported} }\n`)
-  return (await import(file)) as Record<string, unknown>
+  return Object.fromEntries(origins.map(({ url }, i) => [`http://10.0.0.${7 + i}:8080`, url]))
 }
 
 it('has the examples that are run here and no others', () => {
-  expect(examples).toHaveLength(3)
+  expect(examples.names).toEqual(['alone', 'node', 'strategy'])
 })
 
 it('alone', async () => {
-  const { balancer } = await run("'least-connections'", [(request, response) => response.end(`first ${request.url}`), (_, response) => response.end('second')], 'balancer')
+  const here = await originsHere(
+    (request, response) => response.end(`first ${request.url}`),
+    (_, response) => response.end('second')
+  )
+  const { balancer } = await examples.run('alone', ['balancer'], here)
   expect(printed).toEqual(['first /status'])
   expect((balancer as { targets: unknown[] }).targets[0]).toMatchObject({ active: 0, successes: 1, weight: 2 })
 })
 
 it('in node:http', async () => {
-  const { server } = (await run('createServer', [(_, response) => response.end('first'), (_, response) => response.end('second')], 'server')) as { server: Server }
+  const here = await originsHere(
+    (_, response) => response.end('first'),
+    (_, response) => response.end('second')
+  )
+  const { server } = (await examples.run('node', ['server'], { ...here, '.listen(3000)': ".listen(0, '127.0.0.1')" })) as { server: Server }
   try {
     if (!server.listening) await once(server, 'listening')
     const ask = async () => {
@@ -75,6 +68,6 @@ it('in node:http', async () => {
 })
 
 it('a strategy of your own', async () => {
-  await run('primariesFirst')
+  await examples.run('strategy')
   expect(printed).toEqual(['primary-1 primary-2'])
 })

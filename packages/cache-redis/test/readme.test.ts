@@ -1,20 +1,17 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { sharedRedisUrl } from '@proxy/testing'
+import { readmeExamples, sharedRedisUrl } from '@proxy/testing'
 import { Redis } from 'ioredis'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { connectRedis } from '../src/connect.ts'
 import { RedisStore } from '../src/redis-store.ts'
 import { connected } from './support.ts'
 
-const readme = await readFile(join(import.meta.dirname, '..', 'README.md'), 'utf8')
+const examples = readmeExamples(new URL('../README.md', import.meta.url), (from) => import(/* @vite-ignore */ from))
+
+test('every block of code is an example that is run here', () => {
+  expect(examples.names).toEqual(['alone'])
+})
 
 test('the example runs and prints what it says', async () => {
-  const examples = [...readme.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map((match) => match[1] as string)
-  expect(examples.length).toBe(1)
-  const dir = await mkdtemp(join(import.meta.dirname, '.readme-'))
-  onTestFinished(() => rm(dir, { recursive: true }))
   vi.stubEnv('REDIS_URL', await sharedRedisUrl())
   const log = vi.spyOn(console, 'log').mockImplementation(() => {})
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
@@ -22,19 +19,14 @@ test('the example runs and prints what it says', async () => {
     vi.unstubAllEnvs()
     vi.restoreAllMocks()
   })
-  for (const [i, example] of examples.entries()) {
-    const file = join(dir, `example-${i}.ts`)
-    await writeFile(file, example)
-    await import(pathToFileURL(file).href)
-    const promised = [...example.matchAll(/console\.log\(.*\) \/\/ (.*)$/gm)].map((match) => match[1])
-    expect(log.mock.calls.map((args) => args.join(' '))).toEqual(promised)
-    log.mockClear()
-  }
+  await examples.run('alone')
+  const promised = [...examples.code('alone').matchAll(/console\.log\(.*\) \/\/ (.*)$/gm)].map((match) => match[1])
+  expect(log.mock.calls.map((args) => args.join(' '))).toEqual(promised)
   expect(warn).not.toHaveBeenCalled()
 })
 
 test('the defaults are those of the tables', async () => {
-  const sections = readme.split(/^## /m)
+  const sections = examples.text.split(/^## /m)
   const table = (title: string): Map<string, string> => {
     const section = sections.find((one) => one.startsWith(title)) as string
     return new Map([...section.matchAll(/^\| `([\w.]+)` +\| ([^|]+)\|/gm)].map((match) => [match[1] as string, (match[2] as string).trim()]))

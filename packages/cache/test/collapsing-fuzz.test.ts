@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { sampleBytes } from '../src/conformance.ts'
 import { cache, MemoryStore } from '../src/index.ts'
 import type { CacheWriter } from '../src/store.ts'
+import { withoutReadFrom } from './shared-body-setup.ts'
 import { digest, headers, PushSource, randomFrom, settle, TestReader, until, WatchedStore } from './support.ts'
 
 const runs = Number(process.env.CACHE_FUZZ_RUNS ?? 60)
@@ -65,10 +66,10 @@ async function anyOrder(seed: number): Promise<void> {
   const memory = new MemoryStore({ maxBytes: 8 << 20, maxEntryBytes: kind === 'refusing' ? 1 + pick(size + 2000) : 4 << 20 })
   const store = new WatchedStore(memory)
   const drains: (() => void)[] = []
-  if (kind === 'unreadable') store.onPut = (writer) => without(writer)
+  if (kind === 'unreadable') store.onPut = (writer) => withoutReadFrom(writer)
   if (kind === 'failing commit') {
     store.onPut = (writer) => ({
-      ...without(writer),
+      ...withoutReadFrom(writer),
       commit: async () => {
         writer.abort()
         return false
@@ -77,7 +78,7 @@ async function anyOrder(seed: number): Promise<void> {
   }
   if (kind === 'stalling') {
     store.onPut = (writer): CacheWriter => ({
-      ...without(writer),
+      ...withoutReadFrom(writer),
       readFrom: (offset) => writer.readFrom?.(offset) ?? null,
       write: (chunk) => writer.write(chunk) && chance(0.5),
       drained: () => new Promise((resolve) => drains.push(resolve))
@@ -170,9 +171,4 @@ async function anyOrder(seed: number): Promise<void> {
   expect([store.leaked, store.twice]).toEqual([0, []])
   await store.close()
   expect(memory.stats().bytes).toBe(0)
-}
-
-/** A writer that cannot be read while it is written, and does not say when it has failed. */
-function without(writer: CacheWriter): CacheWriter {
-  return { write: (chunk) => writer.write(chunk), drained: () => writer.drained(), commit: () => writer.commit(), abort: () => writer.abort() }
 }

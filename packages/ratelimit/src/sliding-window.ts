@@ -1,12 +1,9 @@
-import { type Clock, systemClock } from '@proxy/pipeline'
-import { KeyTable, type KeyTableOptions, storedKey, type TableEntry } from './key-table.ts'
-import { checkCost, type Decision, EPSILON, type MemoryLimiter, MutableDecision } from './limiter.ts'
+import { storedKey, type TableEntry } from './key-table.ts'
+import { KeyedLimiter, type KeyedLimiterOptions } from './keyed-limiter.ts'
+import { checkCost, type Decision, EPSILON, type MemoryLimiter } from './limiter.ts'
 import { grainMs, type SlidingWindowSettings, slidingWindowPolicy } from './policy.ts'
 
-export interface SlidingWindowOptions extends SlidingWindowSettings, KeyTableOptions {
-  /** Default the system's. Only its monotonic time is read. */
-  readonly clock?: Clock
-}
+export interface SlidingWindowOptions extends SlidingWindowSettings, KeyedLimiterOptions {}
 
 /**
  * A sliding window per key, in memory. Throws RangeError for settings out of range.
@@ -30,31 +27,18 @@ interface Log extends TableEntry {
   firstMs: number
 }
 
-class SlidingWindow implements MemoryLimiter {
+class SlidingWindow extends KeyedLimiter<Log> {
   private readonly limit: number
   private readonly windowMs: number
   private readonly grainMs: number
-  private readonly clock: Clock
-  private readonly table: KeyTable<Log>
-  private readonly decision: MutableDecision
 
   constructor(options: SlidingWindowOptions) {
     const policy = slidingWindowPolicy(options)
-    this.limit = policy.limit
-    this.windowMs = policy.windowMs
+    const { limit, windowMs } = policy
+    super(options, policy, (log) => newestMs(log) + (log.used / limit) * windowMs)
+    this.limit = limit
+    this.windowMs = windowMs
     this.grainMs = grainMs(options)
-    this.clock = options.clock ?? systemClock
-    this.table = new KeyTable<Log>(options, (log) => newestMs(log) + (log.used / this.limit) * this.windowMs)
-    this.decision = new MutableDecision(policy)
-  }
-
-  get size(): number {
-    return this.table.size
-  }
-
-  async take(key: string, cost?: number): Promise<Decision> {
-    this.takeNow(key, cost)
-    return this.decision.copy()
   }
 
   takeNow(key: string, cost = 1): Decision {

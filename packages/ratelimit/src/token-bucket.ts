@@ -1,12 +1,9 @@
-import { type Clock, systemClock } from '@proxy/pipeline'
-import { KeyTable, type KeyTableOptions, storedKey, type TableEntry } from './key-table.ts'
-import { checkCost, type Decision, EPSILON, type MemoryLimiter, MutableDecision } from './limiter.ts'
+import { storedKey, type TableEntry } from './key-table.ts'
+import { KeyedLimiter, type KeyedLimiterOptions } from './keyed-limiter.ts'
+import { checkCost, type Decision, EPSILON, type MemoryLimiter } from './limiter.ts'
 import { type TokenBucketSettings, tokenBucketPolicy } from './policy.ts'
 
-export interface TokenBucketOptions extends TokenBucketSettings, KeyTableOptions {
-  /** Default the system's. Only its monotonic time is read. */
-  readonly clock?: Clock
-}
+export interface TokenBucketOptions extends TokenBucketSettings, KeyedLimiterOptions {}
 
 /** A token bucket per key, in memory. Throws RangeError for settings out of range. */
 export function tokenBucket(options: TokenBucketOptions): MemoryLimiter {
@@ -19,29 +16,17 @@ interface Bucket extends TableEntry {
   atMs: number
 }
 
-class TokenBucket implements MemoryLimiter {
+class TokenBucket extends KeyedLimiter<Bucket> {
   private readonly burst: number
   private readonly tokensPerMs: number
-  private readonly clock: Clock
-  private readonly table: KeyTable<Bucket>
-  private readonly decision: MutableDecision
 
   constructor(options: TokenBucketOptions) {
     const policy = tokenBucketPolicy(options)
-    this.burst = policy.limit
-    this.tokensPerMs = options.rate / (options.perMs ?? 1000)
-    this.clock = options.clock ?? systemClock
-    this.table = new KeyTable<Bucket>(options, (bucket) => bucket.atMs + (this.burst - bucket.tokens) / this.tokensPerMs)
-    this.decision = new MutableDecision(policy)
-  }
-
-  get size(): number {
-    return this.table.size
-  }
-
-  async take(key: string, cost?: number): Promise<Decision> {
-    this.takeNow(key, cost)
-    return this.decision.copy()
+    const burst = policy.limit
+    const tokensPerMs = options.rate / (options.perMs ?? 1000)
+    super(options, policy, (bucket) => bucket.atMs + (burst - bucket.tokens) / tokensPerMs)
+    this.burst = burst
+    this.tokensPerMs = tokensPerMs
   }
 
   takeNow(key: string, cost = 1): Decision {

@@ -1,51 +1,33 @@
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:http'
-import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createRequest, type Middleware } from '@proxy/pipeline'
-import { startRedis } from '@proxy/testing'
+import { readmeExamples, startRedis } from '@proxy/testing'
 import type { Redis } from 'ioredis'
-import { afterAll, describe, expect, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { Decision } from '../src/index.ts'
 
-const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
-const examples = new Map(Array.from(readme.matchAll(/^```ts example=(\w+)\n([\s\S]*?)^```$/gm), ([, name, code]) => [name as string, code as string]))
-const dir = mkdtempSync(join(tmpdir(), 'readme-'))
-afterAll(() => rmSync(dir, { recursive: true, force: true }))
-
-// Hono is a dependency of the package with the adapter for it, ioredis one of this package.
-const drivers: Record<string, string> = { hono: '../../pipeline/package.json', ioredis: '../package.json' }
-
-/** Runs an example as the module it is and gives back what it declares. Changed: where drivers are found, and the port, which is a free one of 127.0.0.1. */
-async function run(name: string, ...exported: string[]): Promise<Record<string, unknown>> {
-  const code = (examples.get(name) as string)
-    .replace(/from '(hono|ioredis)'/g, (_, driver: string) => `from '${createRequire(new URL(drivers[driver] as string, import.meta.url)).resolve(driver)}'`)
-    .replace('.listen(8080)', ".listen(0, '127.0.0.1')")
-  const file = join(dir, `${name}.ts`)
-  writeFileSync(file, `${code}\nexport { ${exported.join(', ')} }\n`)
-  return (await import(/* @vite-ignore */ file)) as Record<string, unknown>
-}
+const examples = readmeExamples(new URL('../README.md', import.meta.url), (from) => import(/* @vite-ignore */ from))
 
 describe('README', () => {
   test('has no code that is not run here', () => {
-    expect(readme.match(/^```ts.*$/gm)).toHaveLength(examples.size)
-    expect([...examples.keys()]).toEqual(['alone', 'node', 'hono', 'redis', 'conformance'])
+    expect(examples.names).toEqual(['alone', 'node', 'hono', 'redis', 'conformance'])
   })
 
   test('alone', async () => {
-    const { first, denied } = (await run('alone', 'first', 'denied')) as { first: Decision; denied: Decision }
+    const { first, denied } = (await examples.run('alone', ['first', 'denied'])) as { first: Decision; denied: Decision }
     expect(first).toEqual({ allowed: true, limit: 10, remaining: 9, resetAfterMs: 600, retryAfterMs: 0, policy: { name: 'default', limit: 10, windowMs: 6000 } })
     expect(denied).toMatchObject({ allowed: false, remaining: 0 })
     expect(denied.retryAfterMs).toBeLessThanOrEqual(600)
   })
 
   test('node', async () => {
-    const server = (await run('node', 'server')).server as Server
+    const server = (await examples.run('node', ['server'], { '.listen(8080)': ".listen(0, '127.0.0.1')" })).server as Server
     if (!server.listening) await once(server, 'listening')
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
     for (let i = 0; i < 100; i++) expect(await (await fetch(url)).text()).toBe('hello\n')
@@ -57,7 +39,7 @@ describe('README', () => {
   })
 
   test('hono', async () => {
-    const app = (await run('hono', 'app')).app as { request(path: string, init?: RequestInit): Promise<Response> }
+    const app = (await examples.run('hono', ['app'])).app as { request(path: string, init?: RequestInit): Promise<Response> }
     const statuses = async (tenant: string) => {
       const responses = await Promise.all(Array.from({ length: 200 }, async () => app.request('/api/x', { headers: { 'x-tenant': tenant } })))
       return responses.filter((response) => response.status === 429).length
@@ -73,7 +55,7 @@ describe('README', () => {
   test('redis', async () => {
     const server = await startRedis()
     vi.stubEnv('REDIS_URL', server.url)
-    const { client, limited } = (await run('redis', 'client', 'limited')) as { client: Redis; limited: Middleware }
+    const { client, limited } = (await examples.run('redis', ['client', 'limited'])) as { client: Redis; limited: Middleware }
     await client.ping()
     const handler = limited(async () => ({ status: 200, headers: {}, body: null }))
     expect((await handler(createRequest())).status).toBe(200)
@@ -85,9 +67,14 @@ describe('README', () => {
 
   test('conformance', () => {
     // node:test runs when its process does nothing else, so the example gets one of its own, on the sources of this package.
+    const dir = mkdtempSync(join(tmpdir(), 'readme-'))
+    onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
     const file = join(dir, 'conformance.test.ts')
     const source = (name: string) => fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url))
-    const code = (examples.get('conformance') as string).replace("'@proxy/ratelimit'", `'${source('index')}'`).replace("'@proxy/ratelimit/conformance'", `'${source('conformance')}'`)
+    const code = examples
+      .code('conformance')
+      .replace("'@proxy/ratelimit'", `'${source('index')}'`)
+      .replace("'@proxy/ratelimit/conformance'", `'${source('conformance')}'`)
     writeFileSync(file, code)
     const { NODE_OPTIONS: _, ...env } = process.env
     const { stdout, stderr, status } = spawnSync(process.execPath, ['--test-reporter=tap', file], { encoding: 'utf8', env, timeout: 60_000 })

@@ -1,42 +1,15 @@
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import type { Server } from 'node:http'
-import { createRequire, stripTypeScriptTypes } from 'node:module'
 import type { AddressInfo } from 'node:net'
-import { pathToFileURL } from 'node:url'
-import { sharedS3 } from '@proxy/testing'
+import { readmeExamples, sharedS3 } from '@proxy/testing'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { S3Store } from '../src/index.ts'
 import { patient, service } from './support.ts'
 
-const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+const examples = readmeExamples(new URL('../README.md', import.meta.url), (from) => import(/* @vite-ignore */ from))
 
-// Hono is a dependency of the package that has the adapter for it.
-const hono = pathToFileURL(createRequire(new URL('../../pipeline/package.json', import.meta.url)).resolve('hono')).href
-
-const modules: Record<string, () => Promise<unknown>> = {
-  'node:http': () => import('node:http'),
-  '@proxy/cache': () => import('@proxy/cache'),
-  '@proxy/pipeline': () => import('@proxy/pipeline'),
-  '@proxy/pipeline/node': () => import('@proxy/pipeline/node'),
-  '@proxy/pipeline/hono': () => import('@proxy/pipeline/hono'),
-  '@proxy/store-s3': () => import('../src/index.ts'),
-  hono: () => import(hono)
-}
-
-const AsyncFunction = (async () => {}).constructor as new (...source: string[]) => (load: (name: string) => Promise<unknown>) => Promise<unknown>
-
-/** Runs the README's block `name` and gives back the variables asked for. */
-async function runExample(name: string, ...results: string[]): Promise<Record<string, unknown>> {
-  const block = new RegExp(`^\`\`\`ts example=${name}\\n([\\s\\S]*?)^\`\`\`$`, 'm').exec(readme)?.[1]
-  if (block === undefined) throw new Error(`README.md has no example ${name}`)
-  const code = stripTypeScriptTypes(block)
-    .replace(/^import \{(.*)\} from '(.*)'$/gm, (_, names: string, from: string) => `const {${names}} = await load('${from}')`)
-    // A busy machine may miss the default deadline, which is not what the examples are about.
-    .replace(/new S3Store\(\{/, `new S3Store({ firstByteTimeoutMs: ${patient.firstByteTimeoutMs},`)
-  const load = (from: string): Promise<unknown> => modules[from]?.() ?? Promise.reject(new Error(`the example imports ${from}, which this test does not provide`))
-  return (await new AsyncFunction('load', `${code}\nreturn { ${results.join(', ')} }`)(load)) as Record<string, unknown>
-}
+/** A busy machine may miss the default deadline, which is not what the examples are about. */
+const unhurried = { 'new S3Store({': `new S3Store({ firstByteTimeoutMs: ${patient.firstByteTimeoutMs},` }
 
 beforeAll(async () => {
   const at = await service()
@@ -48,17 +21,17 @@ beforeAll(async () => {
 afterAll(() => vi.unstubAllEnvs())
 
 test('every block of code is an example that is run here', () => {
-  expect([...readme.matchAll(/^```ts(.*)$/gm)].map((match) => match[1]?.trim())).toEqual(['example=alone', 'example=node', 'example=hono'])
+  expect(examples.names).toEqual(['alone', 'node', 'hono'])
 })
 
 test('alone', async () => {
-  const { stored, text, store } = await runExample('alone', 'stored', 'text', 'store')
+  const { stored, text, store } = await examples.run('alone', ['stored', 'text', 'store'], unhurried)
   expect([stored, text]).toEqual([true, 'Hello'])
   await (store as S3Store).close()
 })
 
 test('in node:http', async () => {
-  const example = await runExample('node', 'server', 'store')
+  const example = await examples.run('node', ['server', 'store'], unhurried)
   const server = example.server as Server
   const store = example.store as S3Store
   try {
@@ -77,7 +50,7 @@ test('in node:http', async () => {
 })
 
 test('in Hono', async () => {
-  const example = await runExample('hono', 'app', 'store')
+  const example = await examples.run('hono', ['app', 'store'], unhurried)
   const app = example.app as { request(path: string): Promise<Response> }
   const store = example.store as S3Store
   const path = `http://example.org/images/${Date.now()}.svg`
@@ -92,7 +65,8 @@ test('in Hono', async () => {
 test('the table names every option, with its default', async () => {
   const { resolveOptions } = await import('../src/options.ts')
   const resolved = resolveOptions({ bucket: 'b' })
-  const rows = readme.slice(readme.indexOf('## Options'), readme.indexOf('`stats()`')).replace(/ +/g, ' ')
+  const { text } = examples
+  const rows = text.slice(text.indexOf('## Options'), text.indexOf('`stats()`')).replace(/ +/g, ' ')
   const named = new Set([...rows.matchAll(/`(\w+)`/g)].map((match) => match[1]))
   for (const option of [...Object.keys(resolved), 'accessKeyId', 'secretAccessKey', 'endpoint', 'breaker']) {
     if (option !== 'failureThreshold' && option !== 'openMs') expect([option, named.has(option)]).toEqual([option, true])

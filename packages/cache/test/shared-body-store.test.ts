@@ -1,0 +1,192 @@
+import type { ProxyError } from '@proxy/pipeline'
+import { describe, expect, test } from 'vitest'
+import { sampleBytes } from '../src/conformance.ts'
+import { MemoryStore } from '../src/memory-store.ts'
+import type { CacheEntry, CacheWriter } from '../src/store.ts'
+import { CHUNK, send, sendWhileWanted, setup, WINDOW, withoutReadFrom } from './shared-body-setup.ts'
+import { digest, PushSource, settle, TestReader, until } from './support.ts'
+
+/** Lets `open` be what the entries of `store` are opened with. */
+function openWith(store: MemoryStore, open: CacheEntry['open']): void {
+  const get = store.get.bind(store)
+  store.get = async (key) => {
+    const entry = await get(key)
+    return entry && { version: entry.version, meta: entry.meta, open, discard() {} }
+  }
+}
+
+describe('a store that does not do its part', () => {
+  test('it refuses in the middle: those on the window go on at the pace of the slowest, those behind it are cut', async () => {
+    const bytes = sampleBytes(2_000_000)
+    const memory = new MemoryStore({ maxBytes: 64 << 20, maxEntryBytes: 1_000_000 })
+    const { body, source, leader, ...rest } = setup({ memory })
+    const fast = new TestReader(leader)
+    const behind = new TestReader(body.reader() ?? null, { slow: true })
+    send(source, bytes, 0, 900_000)
+    expect(behind.state).toBe('reading')
+    const near = new TestReader(body.reader() ?? null)
+    near.slow = true
+    send(source, bytes, 900_000, 1_050_000)
+    expect(behind.state).toBe('failed')
+    expect(behind.failure?.code).toBe('CACHE_READER_LOST')
+    expect(memory.stats().bytes).toBe(0)
+    // `near` reads from the write that was given up.
+    expect(near.state).toBe('failed')
+    expect(sendWhileWanted(source, bytes, 1_050_000)).toBe(bytes.length)
+    source.end()
+    expect([fast.state, fast.hash]).toEqual(['ended', digest(bytes)])
+    expect(await body.settled).toBe(false)
+    expect(rest.errors).toEqual([])
+  })
+
+  // The window believed its bytes to be in the store after that had refused them, and dropped what a slow reader still needed;
+  // and where it knew, it grew without bound, as one hungry reader was enough to fetch more.
+  test('it refused from the start: nobody is cut, the slowest sets the pace', () => {
+    const bytes = sampleBytes(2_000_000)
+    const memory = new MemoryStore({ maxBytes: 64 << 20, maxEntryBytes: 1000 })
+    const { body, source, leader } = setup({ memory })
+    const fast = new TestReader(leader)
+    const slow = new TestReader(body.reader() ?? null, { slow: true })
+    let at = 0
+    while (at < bytes.length) {
+      at = sendWhileWanted(source, bytes, at)
+      expect(body.heldBytes).toBeLessThanOrEqual(WINDOW + 2 * (CHUNK + 128))
+      slow.take()
+      slow.take()
+      // As soon as it has made room, not only when it has had all.
+      expect(source.paused).toBe(false)
+    }
+    source.end()
+    while (slow.state === 'reading') slow.take()
+    expect([fast.state, fast.hash]).toEqual(['ended', digest(bytes)])
+    expect([slow.state, slow.hash]).toEqual(['ended', digest(bytes)])
+  })
+
+  test('what is too large for the cache is passed on', async () => {
+    const bytes = sampleBytes(1_000_000)
+    const all = setup({ maxObjectBytes: 500_000 })
+    const reader = new TestReader(all.leader)
+    send(all.source, bytes)
+    all.source.end()
+    expect([reader.state, reader.hash]).toEqual(['ended', digest(bytes)])
+    expect(await all.body.settled).toBe(false)
+    expect(all.unkept).toBe(1)
+  })
+
+  test('nobody reads and nothing is kept: nothing is fetched', () => {
+    const { source, leader } = setup({ maxObjectBytes: 100 })
+    leader.discard()
+    source.push(Buffer.alloc(101))
+    expect(source.aborted).toBe(true)
+  })
+
+  test('it does not keep up: readers wait for it', async () => {
+    const drains: PromiseWithResolvers<void>[] = []
+    const { source, leader } = setup({
+      wrap: (writer) => ({
+        write: (chunk) => {
+          writer.write(chunk)
+          return false
+        },
+        drained: () => {
+          const drain = Promise.withResolvers<void>()
+          drains.push(drain)
+          return drain.promise
+        },
+        commit: () => writer.commit(),
+        abort: () => writer.abort()
+      })
+    })
+    const reader = new TestReader(leader)
+    expect(source.push('a')).toBe(false)
+    // Already under way when the pause was asked for.
+    expect(source.push('b')).toBe(false)
+    expect(drains.length).toBe(1)
+    drains[0]?.resolve()
+    await settle()
+    expect(source.paused).toBe(false)
+    source.push('c')
+    source.end()
+    expect([reader.state, reader.text]).toEqual(['ended', 'abc'])
+  })
+
+  test('it never drains: it is left out, and the readers go on', async () => {
+    const bytes = sampleBytes(500_000)
+    let aborted = 0
+    const { body, source, leader, errors } = setup({
+      storeStallMs: 10,
+      wrap: () => ({ write: () => false, drained: () => new Promise(() => {}), commit: () => Promise.resolve(true), abort: () => aborted++ })
+    })
+    const reader = new TestReader(leader)
+    expect(source.push(bytes.subarray(0, CHUNK))).toBe(false)
+    await new Promise<void>((resolve) => {
+      const look = setInterval(() => {
+        if (source.paused) return
+        clearInterval(look)
+        resolve()
+      }, 1)
+    })
+    for (let at = CHUNK; at < bytes.length; at += CHUNK) expect(source.push(bytes.subarray(at, at + CHUNK))).toBe(true)
+    source.end()
+    expect([reader.state, reader.hash, aborted]).toEqual(['ended', digest(bytes), 1])
+    expect(await body.settled).toBe(false)
+    expect((errors[0] as ProxyError).code).toBe('STORE_STALLED')
+  })
+
+  test.each<[string, Partial<CacheWriter>]>([
+    [
+      'write throws',
+      {
+        write: () => {
+          throw new Error('bug')
+        }
+      }
+    ],
+    ['commit rejects', { commit: () => Promise.reject(new Error('bug')) }],
+    ['drained rejects', { write: () => false, drained: () => Promise.reject(new Error('bug')) }]
+  ])('it breaks its contract, %s: the readers notice nothing', async (_, broken) => {
+    const { body, source, leader } = setup({ wrap: (writer) => ({ ...withoutReadFrom(writer), ...broken }) })
+    const reader = new TestReader(leader)
+    source.push('a')
+    await settle()
+    source.push('b')
+    source.end()
+    expect([reader.state, reader.text]).toEqual(['ended', 'ab'])
+    expect(await body.settled).toBe(broken.drained !== undefined)
+  })
+
+  test.each<[string, (store: MemoryStore) => void]>([
+    ['get rejects', (store) => (store.get = () => Promise.reject(new Error('down')))],
+    ['the entry is gone', (store) => void store.delete('key')],
+    ['open rejects', (store) => openWith(store, () => Promise.reject(new Error('gone')))]
+  ])('a reader behind the window, and %s: cut, never ended', async (_, spoil) => {
+    const bytes = sampleBytes(1_000_000)
+    const { body, source, leader, store } = setup({ wrap: withoutReadFrom })
+    const fast = new TestReader(leader)
+    const slow = new TestReader(body.reader() ?? null, { slow: true })
+    send(source, bytes)
+    source.end()
+    await body.settled
+    spoil(store)
+    slow.hurry()
+    await until(() => slow.state !== 'reading')
+    expect([slow.state, slow.failure?.code]).toEqual(['failed', 'CACHE_READER_LOST'])
+    expect(fast.state).toBe('ended')
+  })
+
+  test('a reader behind the window leaves while the rest is being stored', async () => {
+    const bytes = sampleBytes(1_000_000)
+    const rest = new PushSource()
+    const { body, source, leader, store } = setup({ wrap: withoutReadFrom })
+    openWith(store, () => Promise.resolve(rest))
+    const fast = new TestReader(leader)
+    const slow = new TestReader(body.reader() ?? null, { slow: true })
+    send(source, bytes)
+    slow.hurry()
+    slow.leave()
+    source.end()
+    expect(await body.settled).toBe(true)
+    await settle()
+    expect([slow.state, fast.state, rest.started, rest.discarded]).toEqual(['left', 'ended', false, true])
+  })
+})
