@@ -5,14 +5,23 @@ export interface CacheControl {
   readonly maxAge: number | undefined
   readonly sMaxage: number | undefined
   readonly minFresh: number | undefined
+  /** Infinity without an argument: however stale. */
+  readonly maxStale: number | undefined
+  /** RFC 5861. */
+  readonly staleWhileRevalidate: number | undefined
+  readonly staleIfError: number | undefined
   readonly noStore: boolean
-  /** With field names too: such fields would have to be revalidated, so the whole response is. */
+  /** Of the whole response: not when it names fields. */
   readonly noCache: boolean
-  /** With field names too: such fields may not be stored, so nothing is. */
   readonly private: boolean
+  /** Fields named by `private="…"` or `no-cache="…"`, lower-case: a shared cache does not store them. Empty as a rule. */
+  readonly withheld: readonly string[]
   readonly public: boolean
   readonly mustRevalidate: boolean
   readonly proxyRevalidate: boolean
+  readonly mustUnderstand: boolean
+  /** Read from a targeted field, for which Expires does not count either (RFC 9213 section 2.2). */
+  readonly isTargeted: boolean
   readonly onlyIfCached: boolean
 }
 
@@ -24,6 +33,7 @@ const separators = /[ \t,]*/y
 const whitespace = /[ \t]*/y
 const token = /[!#$%&'*+.^_`|~0-9a-z-]+/iy
 const quotedString = /"(?:[^"\\]|\\.)*"/y
+const fieldNames = /^[ \t,]*[!#$%&'*+.^_`|~0-9a-z-]+(?:[ \t]*,[ \t,]*[!#$%&'*+.^_`|~0-9a-z-]+)*[ \t,]*$/i
 
 /**
  * Parses the field. A malformed max-age, or one repeated with another value, counts as 0, so that in doubt a response is stale (RFC 9111 section 4.2.1).
@@ -32,9 +42,10 @@ const quotedString = /"(?:[^"\\]|\\.)*"/y
 export function parseCacheControl(value: string | string[] | undefined): CacheControl | undefined {
   const text = combined(value)
   if (text === undefined) return undefined
-  let control = parsed.get(text)
+  let control = parsed.get(text) as Directives | undefined
   if (control === undefined) {
-    control = new Directives(text)
+    control = new Directives()
+    control.read(text)
     if (parsed.size >= MAX_REMEMBERED) parsed.clear()
     if (text.length <= MAX_REMEMBERED_LENGTH) parsed.set(text, control)
   }
@@ -46,19 +57,28 @@ const parsed = new Map<string, CacheControl>()
 const MAX_REMEMBERED = 256
 const MAX_REMEMBERED_LENGTH = 256
 
-class Directives implements CacheControl {
+const none: readonly string[] = []
+
+/** Filled by `read` or, directive by directive, by `add`. */
+export class Directives implements CacheControl {
   maxAge: number | undefined = undefined
   sMaxage: number | undefined = undefined
   minFresh: number | undefined = undefined
+  maxStale: number | undefined = undefined
+  staleWhileRevalidate: number | undefined = undefined
+  staleIfError: number | undefined = undefined
   noStore = false
   noCache = false
   private = false
+  withheld = none
   public = false
   mustRevalidate = false
   proxyRevalidate = false
+  mustUnderstand = false
+  isTargeted = false
   onlyIfCached = false
 
-  constructor(text: string) {
+  read(text: string): void {
     let at = endOf(separators, text, 0)
     while (at < text.length) {
       const nameEnd = endOf(token, text, at)
@@ -81,7 +101,7 @@ class Directives implements CacheControl {
     }
   }
 
-  private add(name: string, argument: string | undefined): void {
+  add(name: string, argument: string | undefined): void {
     switch (name) {
       case 'max-age':
         this.maxAge = agreed(this.maxAge, argument)
@@ -92,14 +112,26 @@ class Directives implements CacheControl {
       case 'min-fresh':
         this.minFresh = agreed(this.minFresh, argument)
         break
+      case 'max-stale':
+        this.maxStale = argument === undefined ? Number.POSITIVE_INFINITY : agreed(this.maxStale, argument)
+        break
+      case 'stale-while-revalidate':
+        this.staleWhileRevalidate = agreed(this.staleWhileRevalidate, argument)
+        break
+      case 'stale-if-error':
+        this.staleIfError = agreed(this.staleIfError, argument)
+        break
       case 'no-store':
         this.noStore = true
         break
       case 'no-cache':
-        this.noCache = true
+        if (!this.withhold(argument)) this.noCache = true
         break
       case 'private':
-        this.private = true
+        if (!this.withhold(argument)) this.private = true
+        break
+      case 'must-understand':
+        this.mustUnderstand = true
         break
       case 'public':
         this.public = true
@@ -116,6 +148,14 @@ class Directives implements CacheControl {
       default:
       // Unknown directives are ignored: RFC 9111 section 5.2.3.
     }
+  }
+
+  /** Takes field names; false when there are none, or none that can be read: the directive is then about the whole response. */
+  private withhold(argument: string | undefined): boolean {
+    if (argument === undefined || !fieldNames.test(argument)) return false
+    const names = argument.toLowerCase().split(/[ \t]*,[ \t]*/)
+    this.withheld = [...this.withheld, ...names.map((name) => name.trim()).filter((name) => name !== '')]
+    return true
   }
 }
 

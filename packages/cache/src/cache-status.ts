@@ -5,6 +5,8 @@ export type ForwardReason = 'bypass' | 'method' | 'uri-miss' | 'vary-miss' | 'mi
 
 export interface ForwardedStatus {
   readonly fwd: ForwardReason
+  /** Answered from the store without waiting for the origin: `fwd` is left out then. */
+  readonly hit?: boolean
   /** Status of the origin's answer, where it differs from what the client gets. */
   readonly fwdStatus?: number
   /** The answer was shared with other requests for the same thing. */
@@ -19,7 +21,7 @@ export interface ForwardedStatus {
 
 /** The member of Cache-Status for a forwarded request. `cache` is a token. */
 export function forwardedStatus(cache: string, status: ForwardedStatus): string {
-  let text = `${cache}; fwd=${status.fwd}`
+  let text = status.hit ? `${cache}; hit` : `${cache}; fwd=${status.fwd}`
   if (status.fwdStatus !== undefined) text += `; fwd-status=${status.fwdStatus}`
   if (status.stored) text += '; stored'
   if (status.collapsed) text += '; collapsed'

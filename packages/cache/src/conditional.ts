@@ -71,8 +71,8 @@ export function removeConditions(headers: HeaderMap): void {
   for (const name of conditions) delete headers[name]
 }
 
-/** Fields of a 304 that do not replace stored ones: they describe the message, not the representation (RFC 9111 section 3.2). */
-const notUpdated: ReadonlySet<string> = new Set(['content-length', 'content-encoding', 'content-range', 'content-type', 'transfer-encoding', 'trailer', 'set-cookie', 'age', 'vary', 'cache-status'])
+/** Fields of a 304 that do not replace stored ones: they describe the message, or the stored bytes and their place in the store (RFC 9111 section 3.2). */
+const notUpdated: ReadonlySet<string> = new Set(['content-length', 'content-encoding', 'content-range', 'content-md5', 'transfer-encoding', 'trailer', 'set-cookie', 'age', 'vary', 'cache-status'])
 
 /** Stored fields after a 304: what it brings replaces what was there. */
 export function updateFields(stored: HeaderMap, from304: Readonly<HeaderMap>): void {

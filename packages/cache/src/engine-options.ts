@@ -1,5 +1,6 @@
 import type { Clock } from '@proxy/pipeline'
-import type { TtlRule } from './policy.ts'
+import type { FreshnessPolicy } from './freshness.ts'
+import type { StalePolicy } from './staleness.ts'
 import type { CacheStore } from './store.ts'
 
 /** `CacheOptions` with every default filled in. */
@@ -7,7 +8,8 @@ export interface EngineOptions {
   readonly store: CacheStore
   readonly namespace: string
   readonly name: string
-  readonly rules: readonly TtlRule[]
+  readonly freshness: FreshnessPolicy
+  readonly stale: StalePolicy
   readonly connectErrorTtlMs: number
   readonly maxObjectBytes: number
   readonly windowBytes: number

@@ -1,16 +1,17 @@
-import { cacheResult, createHeaders, type Handler, type ProxyRequest, type ProxyResponse, principal } from '@proxy/pipeline'
+import { cacheResult, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse, principal } from '@proxy/pipeline'
 import { answerFrom, applyConditions } from './answer.ts'
 import { Background } from './background.ts'
 import { type CacheControl, parseCacheControl } from './cache-control.ts'
 import { addCacheStatus, type ForwardedStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
-import { hasValidator } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { onlyIfCached } from './errors.ts'
 import { Fetcher, type Found } from './fetcher.ts'
 import { type Fill, type FillOutcome, Fills } from './fill.ts'
-import { cacheKey, variantKey } from './key.ts'
-import { currentAgeMs, isFresh } from './policy.ts'
+import { currentAgeMs, isFresh, responseControl } from './freshness.ts'
+import { cacheKey, changedKeys, variantKey } from './key.ts'
 import { Prepared } from './prepared.ts'
+import { bodiless, Refresher } from './refresher.ts'
+import { clientTakesStale, whileRevalidateMs } from './staleness.ts'
 import type { CacheEntry, CacheMeta, GetOptions, StoredMeta } from './store.ts'
 import { Uncacheable } from './uncacheable.ts'
 
@@ -21,11 +22,13 @@ export class CacheEngine {
   private readonly background = new Background()
   private readonly fetcher: Fetcher
   private readonly uncacheable = new Uncacheable()
+  private readonly refresher: Refresher
   private readonly prepared = new WeakMap<CacheMeta, Prepared>()
 
   constructor(options: EngineOptions) {
     this.options = options
     this.fetcher = new Fetcher(options, this.fills, this.background)
+    this.refresher = new Refresher(options, this.fetcher, this.background)
   }
 
   /** Resolves when the fills and store writes under way have ended. */
@@ -83,10 +86,25 @@ export class CacheEngine {
           entry = undefined
         }
       } else {
-        fwd = ageMs < prepared.lifetimeMs ? 'request' : 'stale'
-        if (now >= meta.keepUntil || !hasValidator(meta.headers)) {
+        const staleMs = ageMs - prepared.lifetimeMs
+        fwd = staleMs < 0 ? 'request' : 'stale'
+        if (now >= meta.keepUntil) {
           entry.discard()
           entry = undefined
+        } else if (staleMs >= 0) {
+          const refreshing = (control === undefined || acceptsStale(control)) && staleMs < whileRevalidateMs(prepared.control, this.options.stale)
+          const detail = refreshing ? 'stale-while-revalidate' : clientTakesStale(control, prepared.control, staleMs) ? 'max-stale' : this.standsIn(key, entry) ? 'stale-if-error' : undefined
+          if (detail !== undefined) {
+            try {
+              const found: Found = { base, key, index, stale: bodiless(entry), fresh: false }
+              const answer = await this.answerStale(entry, request, { hit: true, fwd, detail })
+              if (refreshing) this.refresher.start(found, request, next, isAuthorized(request))
+              return answer
+            } catch (error) {
+              this.dropBroken(key, entry, error)
+              entry = undefined
+            }
+          }
         }
       }
     }
@@ -103,7 +121,7 @@ export class CacheEngine {
   private prepare(meta: StoredMeta): Prepared {
     let prepared = this.prepared.get(meta)
     if (prepared === undefined) {
-      prepared = new Prepared(meta, this.options.rules, this.options.name)
+      prepared = new Prepared(meta, this.options)
       this.prepared.set(meta, prepared)
     }
     return prepared
@@ -127,7 +145,7 @@ export class CacheEngine {
   private async lead(found: Found, request: ProxyRequest, next: Handler, fwd: ForwardReason, authorized: boolean, alone: boolean): Promise<ProxyResponse> {
     const { stale } = found
     const { name } = this.options
-    const fill = this.fetcher.start(found, request, next, authorized, alone)
+    const fill = this.fetcher.start(found, request, next, { authorized, alone })
     let result: FillOutcome
     try {
       result = await fill.outcome
@@ -144,6 +162,15 @@ export class CacheEngine {
         // Confirmed, but its bytes are gone: nothing but the whole answer will do.
         this.dropBroken(found.key, stale, error)
         this.fills.close(fill)
+        return this.lead({ ...found, stale: undefined }, request, next, fwd, authorized, alone)
+      }
+    }
+    if (result.kind === 'stale' && stale !== undefined) {
+      this.refresher.leaveAlone(found.key)
+      try {
+        return await this.answerStale(stale, request, { fwd, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
+      } catch (error) {
+        this.dropBroken(found.key, stale, error)
         return this.lead({ ...found, stale: undefined }, request, next, fwd, authorized, alone)
       }
     }
@@ -181,6 +208,12 @@ export class CacheEngine {
         this.dropBroken(found.key, stale, error)
         this.fills.close(fill)
       }
+    } else if (result.kind === 'stale' && stale?.version === result.version) {
+      try {
+        return await this.answerStale(stale, request, { fwd, collapsed: true, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
+      } catch (error) {
+        this.dropBroken(found.key, stale, error)
+      }
     } else {
       stale?.discard()
     }
@@ -189,7 +222,7 @@ export class CacheEngine {
       const body = request.method === 'HEAD' ? null : result.body.reader()
       if (body !== undefined) {
         request.exchange.set(cacheResult, 'collapsed')
-        const headers = createHeaders(result.headers)
+        const headers = forOthers(result.headers, this.options.freshness.targets)
         addCacheStatus(headers, forwardedStatus(name, { fwd, collapsed: true, ttl: result.ttlSeconds }))
         return applyConditions({ status: result.status, headers, body }, request)
       }
@@ -197,7 +230,7 @@ export class CacheEngine {
     // Its first bytes have passed, and a store like S3 gives nothing of it before it has all. The fill goes at its readers' pace: it is not waited for without end.
     if (result.kind === 'shared' && result.stored && matches && !retried) await within(result.body.stored(), this.options.storeStallMs)
     // What the leader got is not for this client, or no longer to be had from its first byte: the store may have it, or another fill be running.
-    if (!retried && (result.kind === 'shared' || (result.kind === 'revalidated' && result.shared))) return this.handle(request, next, true)
+    if (!retried && (result.kind === 'shared' || result.kind === 'stale' || (result.kind === 'revalidated' && result.shared))) return this.handle(request, next, true)
     return this.pass(request, next, fwd, 'not-shared')
   }
 
@@ -207,6 +240,22 @@ export class CacheEngine {
     const headers = prepared.headers(ageMs)
     headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: Math.floor((prepared.lifetimeMs - ageMs) / 1000) })
     return answerFrom(entry, meta, headers, request)
+  }
+
+  /** The origin failed a moment ago, and a client that may have a stale response need not wait for it to fail again. */
+  private standsIn(key: string, entry: CacheEntry): boolean {
+    return this.refresher.isLeftAlone(key) && this.fetcher.mayStandIn(entry, undefined)
+  }
+
+  /** Answers from an entry beyond its lifetime. Uses it up; rejects when its body is gone. */
+  private async answerStale(entry: CacheEntry, request: ProxyRequest, status: ForwardedStatus): Promise<ProxyResponse> {
+    const prepared = this.prepare(entry.meta)
+    const ageMs = currentAgeMs(entry.meta, this.options.clock.wallMs())
+    const headers = prepared.headers(ageMs)
+    headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: Math.floor((prepared.lifetimeMs - ageMs) / 1000) })
+    const answer = await answerFrom(entry, entry.meta, headers, request)
+    request.exchange.set(cacheResult, 'stale')
+    return answer
   }
 
   /** An entry whose body does not open is a miss, and is not found again. */
@@ -222,13 +271,14 @@ export class CacheEngine {
     return response
   }
 
-  /** Anything but GET and HEAD goes to the origin, and a success invalidates what is stored for its target (RFC 9111 section 4.4). */
+  /** Anything but GET and HEAD goes to the origin, and a success invalidates what is stored for its target and for what it names (RFC 9111 section 4.4). */
   private async passUnsafe(request: ProxyRequest, next: Handler): Promise<ProxyResponse> {
     const response = await this.pass(request, next, 'method')
     if (response.status >= 200 && response.status < 400 && !safeMethods.has(request.method)) {
-      const base = cacheKey(this.options.namespace, request)
-      this.fills.invalidate(base)
-      await this.fetcher.attempt(() => this.options.store.delete(base))
+      for (const base of changedKeys(this.options.namespace, request, response.headers)) {
+        this.fills.invalidate(base)
+        await this.fetcher.attempt(() => this.options.store.delete(base))
+      }
     }
     return response
   }
@@ -245,6 +295,19 @@ async function within(work: Promise<unknown>, ms: number): Promise<void> {
 const metaOnly: GetOptions = { body: 'none' }
 const reload: CacheControl | undefined = parseCacheControl('no-cache')
 const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PROPFIND', 'REPORT', 'SEARCH', 'QUERY'])
+
+/** The fields of an answer for a client that it was not made for. */
+function forOthers(from: Readonly<HeaderMap>, targets: readonly string[]): HeaderMap {
+  const headers = createHeaders(from)
+  const control = responseControl(from, targets)
+  if (control !== undefined) for (const name of control.withheld) delete headers[name]
+  return headers
+}
+
+/** A client that names an age or a remaining time does not want a stale response, unless it says that too (RFC 9111 section 5.2.1). */
+function acceptsStale(control: CacheControl): boolean {
+  return !control.noCache && control.maxAge === undefined && control.minFresh === undefined
+}
 
 /** RFC 9111 section 3.5, and the same for a request that was authenticated by a layer before the cache. */
 function isAuthorized(request: ProxyRequest): boolean {

@@ -1,13 +1,15 @@
 import { createHeaders, derive, discardBody, errorResponse, type Handler, type HeaderMap, neverAborted, type ProxyRequest, type ProxyResponse, toProxyError, toSource } from '@proxy/pipeline'
 import type { Background } from './background.ts'
 import { parseCacheControl } from './cache-control.ts'
-import { addValidators, confirms, removeConditions } from './conditional.ts'
+import { addValidators, confirms, hasValidator, removeConditions } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { Fill, FillOutcome, Fills } from './fill.ts'
+import { currentAgeMs, initialAgeMs, lifetimeMs, responseControl } from './freshness.ts'
 import { variantKey, varyFields } from './key.ts'
-import { initialAgeMs, type NotStoredReason, storability } from './policy.ts'
 import { indexRecord, recordOf, renewedRecord, type Times } from './record.ts'
 import { SharedBody } from './shared-body.ts'
+import { ifErrorMs, isServerError } from './staleness.ts'
+import { type NotStoredReason, storability } from './storability.ts'
 import type { CacheEntry, CacheMeta, CacheWriter, StoredMeta, VaryIndex } from './store.ts'
 import { uniqueId } from './unique-id.ts'
 
@@ -22,6 +24,15 @@ export interface Found {
   readonly fresh: boolean
 }
 
+export interface FillKind {
+  /** What one client may see is not fetched on behalf of others. */
+  readonly authorized: boolean
+  /** Its answer is likely to be for one client. */
+  readonly alone?: boolean
+  /** It is fetched to its end, whoever reads it. */
+  readonly whole?: boolean
+}
+
 /** Asks the origin for a key, once for everybody who waits, and decides what becomes of the answer. */
 export class Fetcher {
   private readonly options: EngineOptions
@@ -34,14 +45,14 @@ export class Fetcher {
     this.background = background
   }
 
-  /** Starts a fill. Others may join it unless it is `authorized` (what one client may see is not fetched on behalf of others) or `alone` (its answer is likely to be for one client). */
-  start(found: Found, request: ProxyRequest, next: Handler, authorized: boolean, alone: boolean): Fill {
+  /** Starts a fill. Others may join it unless it is `authorized` or `alone`. */
+  start(found: Found, request: ProxyRequest, next: Handler, { authorized, alone = false, whole = false }: FillKind): Fill {
     const fill = this.fills.open(found.base, authorized || alone ? undefined : found.key)
-    fill.outcome = this.fetch(fill, found, request, next, authorized)
+    fill.outcome = this.fetch(fill, found, request, next, authorized, whole)
     return fill
   }
 
-  private async fetch(fill: Fill, found: Found, request: ProxyRequest, next: Handler, authorized: boolean): Promise<FillOutcome> {
+  private async fetch(fill: Fill, found: Found, request: ProxyRequest, next: Handler, authorized: boolean, whole: boolean): Promise<FillOutcome> {
     const { clock } = this.options
     const { stale } = found
     let response: ProxyResponse | undefined
@@ -50,7 +61,7 @@ export class Fetcher {
       removeConditions(headers)
       let requestTime = clock.wallMs()
       response = await this.ask(request, next, headers, stale)
-      if (response.status === 304 && stale !== undefined) {
+      if (response.status === 304 && stale !== undefined && hasValidator(stale.meta.headers)) {
         discardBody(response.body)
         if (confirms(response.headers, stale.meta.headers)) return this.confirm(fill, found, stale, response.headers, { requestTime, responseTime: clock.wallMs() }, authorized)
         // It speaks of another representation than the one that is stored: only a whole answer helps.
@@ -58,12 +69,29 @@ export class Fetcher {
         requestTime = clock.wallMs()
         response = await this.ask(request, next, headers, undefined)
       }
-      return this.decide(fill, found, request, response, { requestTime, responseTime: clock.wallMs() }, authorized)
+      if (stale !== undefined && isServerError(response.status) && this.mayStandIn(stale, response.status)) {
+        discardBody(response.body)
+        this.fills.end(fill)
+        return { kind: 'stale', version: stale.version, status: response.status }
+      }
+      return this.decide(fill, found, request, response, { requestTime, responseTime: clock.wallMs() }, authorized, whole)
     } catch (error) {
+      if (response === undefined && stale !== undefined && isUnreachable(error) && this.mayStandIn(stale, undefined)) {
+        this.fills.end(fill)
+        return { kind: 'stale', version: stale.version, status: undefined }
+      }
       if (response === undefined) this.rememberFailure(found, request, error)
       this.fills.end(fill)
       throw error
     }
+  }
+
+  /** Whether a stale entry may be served because the origin has failed. */
+  mayStandIn({ meta }: CacheEntry, status: number | undefined): boolean {
+    const { clock, freshness, stale } = this.options
+    const staleMs = currentAgeMs(meta, clock.wallMs()) - lifetimeMs(meta, freshness)
+    const allowedMs = ifErrorMs(meta.status, responseControl(meta.headers, freshness.targets), status, stale)
+    return allowedMs > 0 && staleMs < allowedMs
   }
 
   /** The fill is the cache's own: it does not end because the client that happened to come first has left. */
@@ -77,13 +105,13 @@ export class Fetcher {
   }
 
   /** Shares and stores the answer, or leaves it to the leader alone. */
-  private decide(fill: Fill, found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean): FillOutcome {
-    const { maxObjectBytes, rules, store, windowBytes } = this.options
+  private decide(fill: Fill, found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean, whole: boolean): FillOutcome {
+    const { freshness, maxObjectBytes, store, windowBytes } = this.options
     const { headers, status } = response
     // Most of what is not stored says so: no need to look at dates then.
-    const said = parseCacheControl(headers['cache-control'])
-    if (said?.noStore) return this.unshared(fill, response, 'no-store')
-    if (said?.private) return this.unshared(fill, response, 'private')
+    const said = responseControl(headers, freshness.targets)
+    if (said?.noStore && !said.mustUnderstand) return this.unshared(fill, found, response, 'no-store')
+    if (said?.private) return this.unshared(fill, found, response, 'private')
     const decision = storability(
       {
         method: request.method,
@@ -94,11 +122,11 @@ export class Fetcher {
         responseTime: times.responseTime,
         initialAgeMs: initialAgeMs(headers, times.requestTime, times.responseTime)
       },
-      rules
+      freshness
     )
-    if (!decision.store) return this.unshared(fill, response, decision.reason)
+    if (!decision.store) return this.unshared(fill, found, response, decision.reason)
     const length = declaredLength(headers)
-    if (length !== undefined && length > maxObjectBytes) return this.unshared(fill, response, 'too-large')
+    if (length !== undefined && length > maxObjectBytes) return this.unshared(fill, found, response, 'too-large')
 
     const fields = varyFields(headers.vary)
     const vary = fields.length === 0 ? undefined : this.varyIndex(found.index, fields)
@@ -106,11 +134,12 @@ export class Fetcher {
     const meta = recordOf(this.options, request, response, times, decision.lifetimeMs, length)
     const writer = this.put(key, meta)
     // Shared without being stored, it would go at the pace of its slowest reader: fine while it fits the window.
-    if (writer.failed === true && length !== undefined && length > windowBytes) return this.unshared(fill, response, 'refused')
+    if (writer.failed === true && length !== undefined && length > windowBytes) return this.unshared(fill, found, response, 'refused')
     this.fills.alsoUnder(fill, key)
     if (vary !== undefined && (found.index?.vary !== vary || found.index.keepUntil < meta.keepUntil)) this.background.add(this.put(found.base, indexRecord(meta, vary)).commit())
 
-    const { finishBytes, onStoreError, storeStallMs } = this.options
+    const { onStoreError, storeStallMs } = this.options
+    const finishBytes = whole ? Number.POSITIVE_INFINITY : this.options.finishBytes
     const onUnkept = (): void => this.fills.close(fill)
     const body = new SharedBody({ store, key, meta, writer, length, windowBytes, maxObjectBytes, finishBytes, storeStallMs, onUnkept, onStoreError })
     this.background.add(this.finish(fill, body))
@@ -120,8 +149,10 @@ export class Fetcher {
     return { kind: 'shared', status, headers, body, leaderBody, vary, key, ttlSeconds, stored }
   }
 
-  private unshared(fill: Fill, response: ProxyResponse, reason: NotStoredReason): FillOutcome {
+  private unshared(fill: Fill, { key, stale }: Found, response: ProxyResponse, reason: NotStoredReason): FillOutcome {
     this.fills.end(fill)
+    // What was stored is out of date, and would only be found and asked about again.
+    if (stale !== undefined && response.status < 500 && !ofTheRequest.has(reason)) this.background.add(this.attempt(() => this.options.store.delete(key, stale.version)))
     return { kind: 'unshared', response, reason }
   }
 
@@ -135,10 +166,10 @@ export class Fetcher {
 
   /** The origin says that what is stored still holds. */
   private confirm(fill: Fill, found: Found, stale: CacheEntry, from304: Readonly<HeaderMap>, times: Times, authorized: boolean): FillOutcome {
-    const { rules, store } = this.options
+    const { freshness, store } = this.options
     const { version } = stale
     const meta = renewedRecord(this.options, stale.meta, from304, times)
-    const decision = storability({ ...meta, method: 'GET', authorized, requestNoStore: false }, rules)
+    const decision = storability({ ...meta, method: 'GET', authorized, requestNoStore: false }, freshness)
     if (!decision.store) {
       this.fills.end(fill)
       // Where it is only this client's credentials that forbid sharing, the entry was never in doubt.
@@ -191,12 +222,21 @@ export class Fetcher {
   }
 }
 
+/** Reasons that say nothing about what is stored for others. */
+const ofTheRequest: ReadonlySet<NotStoredReason> = new Set(['method', 'authorization', 'request-no-store', 'refused'])
+
 const noWriter: CacheWriter = {
   write: () => true,
   drained: () => Promise.resolve(),
   commit: () => Promise.resolve(false),
   abort() {},
   failed: true
+}
+
+/** No answer was to be had: from the origin, or for want of one that could be asked. */
+function isUnreachable(error: unknown): boolean {
+  const { source, status } = toProxyError(error)
+  return source !== 'client' && status >= 502 && status <= 504
 }
 
 function declaredLength(headers: Readonly<HeaderMap>): number | undefined {

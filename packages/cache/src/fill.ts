@@ -1,7 +1,7 @@
 import type { BodySource, HeaderMap, ProxyResponse } from '@proxy/pipeline'
-import type { NotStoredReason } from './policy.ts'
 import { Recent } from './recent.ts'
 import type { SharedBody } from './shared-body.ts'
+import type { NotStoredReason } from './storability.ts'
 import type { CacheMeta, VaryIndex } from './store.ts'
 
 /** What came of asking the origin on behalf of everybody who waits for one key. */
@@ -29,6 +29,12 @@ export type FillOutcome =
       readonly meta: CacheMeta
       /** Whether others than the leader may have it. */
       readonly shared: boolean
+    }
+  | {
+      /** The origin has failed, and the stored entry of this version may stand in. `status` is what it answered, if it did. */
+      readonly kind: 'stale'
+      readonly version: string
+      readonly status: number | undefined
     }
   | { readonly kind: 'unshared'; readonly response: ProxyResponse; readonly reason: NotStoredReason }
 

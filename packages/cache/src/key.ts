@@ -14,6 +14,24 @@ export function requestUrl(request: ProxyRequest): string {
   return `${request.scheme}://${request.authority}${request.target}`
 }
 
+/** Keys of what an unsafe request has changed: its target, and what Location and Content-Location name, as long as it is of the same origin (RFC 9111 section 4.4). */
+export function changedKeys(namespace: string, request: ProxyRequest, headers: Readonly<HeaderMap>): Set<string> {
+  const keys = new Set([cacheKey(namespace, request)])
+  for (const named of [headers.location, headers['content-location']]) {
+    const target = named === undefined ? undefined : sameOriginTarget(combined(named) as string, request)
+    if (target !== undefined) keys.add(`${namespace}|${request.scheme}://${request.authority}${target}`)
+  }
+  return keys
+}
+
+/** Path and query of a reference that leads to the same origin. */
+function sameOriginTarget(reference: string, request: ProxyRequest): string | undefined {
+  const base = requestUrl(request)
+  if (!URL.canParse(base) || !URL.canParse(reference, base)) return undefined
+  const [from, to] = [new URL(base), new URL(reference, base)]
+  return from.origin === to.origin ? to.pathname + to.search : undefined
+}
+
 /** Field names of Vary: lower-case, sorted, each once. */
 export function varyFields(vary: string | string[] | undefined): string[] {
   const text = combined(vary)

@@ -1,7 +1,9 @@
 import { type Clock, type Middleware, systemClock } from '@proxy/pipeline'
 import { CacheEngine } from './engine.ts'
-import type { StatusPattern, TtlRule } from './policy.ts'
+import type { Heuristic } from './freshness.ts'
+import type { StalePolicy } from './staleness.ts'
 import type { CacheStore } from './store.ts'
+import type { StatusPattern, TtlRule } from './ttl-rules.ts'
 
 export interface CacheOptions {
   /** Where responses are kept. The caller closes it, after `drain()`. */
@@ -12,6 +14,12 @@ export interface CacheOptions {
   readonly name?: string
   /** Lifetimes set by configuration. Default: none, the origin's directives alone count. */
   readonly ttl?: readonly TtlRule[]
+  /** Lifetime of responses that say nothing of theirs, from the time since they were last modified (RFC 9111 section 4.2.2). Default a tenth of it, a day at most; `false`: none. */
+  readonly heuristic?: Heuristic | false
+  /** Fields that take the place of Cache-Control here, the most specific first (RFC 9213). Default `['cdn-cache-control']`. */
+  readonly targetedFields?: readonly string[]
+  /** How stale a response may be served where its origin does not say (RFC 5861). Default: a day when no answer of the origin is to be had, otherwise never. */
+  readonly stale?: Partial<StalePolicy>
   /** How long failures are remembered. Default: not beyond what the origin allows. */
   readonly negative?: NegativeOptions
   /** Larger responses are passed on, not stored. Default 64 MiB. */
@@ -64,7 +72,12 @@ export function cache(options: CacheOptions): CacheMiddleware {
     store: options.store,
     namespace: options.namespace ?? 'default',
     name,
-    rules,
+    freshness: { rules, targets: (options.targetedFields ?? ['cdn-cache-control']).map(fieldName), heuristic: heuristicOf(options.heuristic) },
+    stale: {
+      whileRevalidateMs: amount('stale.whileRevalidateMs', options.stale?.whileRevalidateMs, 0),
+      ifUnreachableMs: amount('stale.ifUnreachableMs', options.stale?.ifUnreachableMs, 24 * 3_600_000),
+      ifErrorMs: amount('stale.ifErrorMs', options.stale?.ifErrorMs, 0)
+    },
     connectErrorTtlMs: amount('connectErrorMs', negative?.connectErrorMs, 0),
     maxObjectBytes: amount('maxObjectBytes', options.maxObjectBytes, 64 * 1024 * 1024),
     windowBytes: amount('windowBytes', options.windowBytes, 1024 * 1024),
@@ -80,6 +93,18 @@ export function cache(options: CacheOptions): CacheMiddleware {
 
 /** sf-token (RFC 9651 section 3.3.4). */
 const token = /^[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*$/
+
+function fieldName(name: string): string {
+  if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name)) throw new TypeError(`targetedFields: "${name}" is no field name`)
+  return name.toLowerCase()
+}
+
+function heuristicOf(heuristic: Heuristic | false | undefined): Heuristic | undefined {
+  if (heuristic === false) return undefined
+  const { fraction, maxMs } = heuristic ?? { fraction: 0.1, maxMs: 24 * 3_600_000 }
+  if (!(fraction > 0 && fraction <= 1)) throw new TypeError('heuristic.fraction must be a number above 0, 1 at most')
+  return { fraction, maxMs: amount('heuristic.maxMs', maxMs, 0) }
+}
 
 function amount(name: string, value: number | undefined, byDefault: number): number {
   if (value === undefined) return byDefault

@@ -1,5 +1,7 @@
 import { createHeaders, type HeaderMap } from '@proxy/pipeline'
-import { lifetimeMs, type TtlRule } from './policy.ts'
+import type { CacheControl } from './cache-control.ts'
+import type { EngineOptions } from './engine-options.ts'
+import { lifetimeMs, responseControl } from './freshness.ts'
 import type { StoredMeta } from './store.ts'
 
 /**
@@ -9,6 +11,8 @@ import type { StoredMeta } from './store.ts'
 export class Prepared {
   /** Counted from the response's origin, as its age is. */
   readonly lifetimeMs: number
+  /** The directives that count for this cache. */
+  readonly control: CacheControl | undefined
   private readonly fields: HeaderMap
   private readonly cacheName: string
   private readonly status: number
@@ -19,11 +23,12 @@ export class Prepared {
   private cacheStatus = ''
   private retryAfter = ''
 
-  constructor(meta: StoredMeta, rules: readonly TtlRule[], cacheName: string) {
+  constructor(meta: StoredMeta, { freshness, name }: Pick<EngineOptions, 'freshness' | 'name'>) {
     // What was stored for a shorter time than the rules give now, such as a failure to connect, ends when it was to end.
-    this.lifetimeMs = Math.min(lifetimeMs(meta, rules), meta.initialAgeMs + meta.keepUntil - meta.responseTime)
+    this.lifetimeMs = Math.min(lifetimeMs(meta, freshness), meta.initialAgeMs + meta.keepUntil - meta.responseTime)
     this.fields = createHeaders(meta.headers)
-    this.cacheName = cacheName
+    this.cacheName = name
+    this.control = responseControl(meta.headers, freshness.targets)
     this.status = meta.status
     const asked = meta.headers['retry-after']
     this.originRetryAfter = asked === undefined ? 0 : typeof asked === 'string' && /^\d{1,9}$/.test(asked) ? Number(asked) : undefined

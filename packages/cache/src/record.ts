@@ -1,8 +1,9 @@
 import { createHeaders, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
 import { hasValidator, updateFields } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
+import { initialAgeMs, lifetimeMs, responseControl } from './freshness.ts'
 import { requestUrl } from './key.ts'
-import { initialAgeMs, lifetimeMs } from './policy.ts'
+import { keptStaleMs } from './staleness.ts'
 import type { CacheMeta, VaryIndex } from './store.ts'
 import { uniqueId } from './unique-id.ts'
 
@@ -30,6 +31,8 @@ export function recordOf(
   delete headers['content-length']
   delete headers['cache-status']
   delete headers.trailer
+  const control = responseControl(answer.headers, options.freshness.targets)
+  if (control !== undefined) for (const name of control.withheld) delete headers[name]
   // RFC 9110 section 6.6.1: who has a clock and stores an answer without a Date gives it one.
   headers.date ??= new Date(times.responseTime).toUTCString()
   const meta = {
@@ -42,7 +45,7 @@ export function recordOf(
     requestTime: times.requestTime,
     responseTime: times.responseTime,
     initialAgeMs: initialAge,
-    keepUntil: keepUntil(options, headers, times.responseTime, lifetime, initialAge),
+    keepUntil: keepUntil(options, answer.status, headers, times.responseTime, lifetime, initialAge),
     tags: []
   }
   return length === undefined ? meta : { ...meta, length }
@@ -55,7 +58,7 @@ export function renewedRecord(options: EngineOptions, stale: CacheMeta, from304:
   if (from304.date === undefined) headers.date = new Date(times.responseTime).toUTCString()
   const { requestTime, responseTime } = times
   const renewed = { ...stale, headers, requestTime, responseTime, initialAgeMs: initialAgeMs(from304, requestTime, responseTime) }
-  return { ...renewed, keepUntil: keepUntil(options, headers, responseTime, lifetimeMs(renewed, options.rules), renewed.initialAgeMs) }
+  return { ...renewed, keepUntil: keepUntil(options, stale.status, headers, responseTime, lifetimeMs(renewed, options.freshness), renewed.initialAgeMs) }
 }
 
 /** The base record that leads to a variant. It has no fields and no body of its own. */
@@ -63,7 +66,9 @@ export function indexRecord(variant: CacheMeta, vary: VaryIndex): CacheMeta {
   return { ...variant, headers: createHeaders(), keepUntil: variant.keepUntil + INDEX_EXTRA_MS, vary, length: 0 }
 }
 
-/** A response that can be confirmed is kept for a while after it went stale. */
-function keepUntil(options: EngineOptions, headers: Readonly<HeaderMap>, responseTime: number, lifetime: number, initialAge: number): number {
-  return responseTime + Math.max(0, lifetime - initialAge) + (hasValidator(headers) ? options.keepStaleMs : 0)
+/** A response that can be confirmed, or served stale, is kept for a while after it went stale. */
+function keepUntil(options: EngineOptions, status: number, headers: Readonly<HeaderMap>, responseTime: number, lifetime: number, initialAge: number): number {
+  const control = responseControl(headers, options.freshness.targets)
+  const staleMs = Math.max(hasValidator(headers) ? options.keepStaleMs : 0, keptStaleMs(status, control, options.stale))
+  return responseTime + Math.max(0, lifetime - initialAge + staleMs)
 }

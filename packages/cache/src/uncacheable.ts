@@ -1,5 +1,5 @@
-import type { NotStoredReason } from './policy.ts'
 import { Recent } from './recent.ts'
+import type { NotStoredReason } from './storability.ts'
 
 /** Reasons that lie in the answer, and so will be there the next time too. Those that lie in one request say nothing about the URL. */
 const lasting: ReadonlySet<NotStoredReason> = new Set(['status', 'no-store', 'private', 'set-cookie', 'vary-any', 'no-freshness', 'too-large'])

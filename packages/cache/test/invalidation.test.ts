@@ -39,6 +39,25 @@ describe('a request that changes something', () => {
     expect(await get('/b')).toEqual(['version 1', 'proxy; hit'])
   })
 
+  test.each([
+    ['location', '/b', true],
+    ['location', 'b', true],
+    ['content-location', 'http://example.org/b', true],
+    ['location', 'http://example.org:80/x/../b', true],
+    // Another origin has no say about what is stored here (RFC 9111 section 4.4).
+    ['location', 'http://other.example/b', false],
+    ['content-location', 'https://example.org/b', false],
+    ['location', 'http://[broken', false]
+  ])('forgets what its %s names: %s: %s', async (field, reference, forgets) => {
+    bench = await startBench((request, response) => {
+      if (request.method === 'GET') response.writeHead(200, { 'cache-control': 'max-age=60' }).end('text')
+      else response.writeHead(201, { [field]: reference }).end()
+    })
+    await get('/b')
+    await bench.ask('/a', { method: 'POST' })
+    expect((await get('/b'))[1]).toBe(forgets ? 'proxy; fwd=uri-miss; stored' : 'proxy; hit')
+  })
+
   test('is answered although the store cannot forget', async () => {
     bench = await startBench((_, response) => response.end('done'))
     const broken = new Error('down')

@@ -96,7 +96,10 @@ describe('an origin that cannot be reached', () => {
   test('does not cost an entry that could still be confirmed, or that one client alone did not want', async () => {
     let fails = false
     const fields: Record<string, string> = { 'cache-control': 'max-age=60' }
-    bench = await startBench((request, response) => (fails ? request.socket.destroy() : response.writeHead(200, fields).end('text')), { negative: { connectErrorMs: 2000 } })
+    bench = await startBench((request, response) => (fails ? request.socket.destroy() : response.writeHead(200, fields).end('text')), {
+      negative: { connectErrorMs: 2000 },
+      stale: { ifUnreachableMs: 0 }
+    })
     await get('/fresh')
     fields.etag = '"v1"'
     await get('/confirmable')

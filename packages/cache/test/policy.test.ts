@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { parseCacheControl } from '../src/cache-control.ts'
 import { sampleMeta } from '../src/conformance.ts'
-import { currentAgeMs, initialAgeMs, isFresh, lifetimeMs, type StatusPattern, storability, type TtlRule } from '../src/policy.ts'
+import { currentAgeMs, type FreshnessPolicy, initialAgeMs, isFresh, lifetimeMs } from '../src/freshness.ts'
+import { storability } from '../src/storability.ts'
+import type { StatusPattern, TtlRule } from '../src/ttl-rules.ts'
 import { headers } from './support.ts'
 
 const now = Date.UTC(2024, 0, 1)
@@ -16,9 +18,11 @@ interface Case {
   rules?: TtlRule[]
 }
 
+const policy = (rules: readonly TtlRule[] = []): FreshnessPolicy => ({ rules, targets: ['cdn-cache-control'], heuristic: { fraction: 0.1, maxMs: 86_400_000 } })
+
 function decide(fields: Record<string, string | string[]>, given: Case = {}): string | number {
   const { rules = [], ...rest } = given
-  const decision = storability({ method: 'GET', authorized: false, requestNoStore: false, status: 200, headers: headers(fields), responseTime: now, initialAgeMs: 0, ...rest }, rules)
+  const decision = storability({ method: 'GET', authorized: false, requestNoStore: false, status: 200, headers: headers(fields), responseTime: now, initialAgeMs: 0, ...rest }, policy(rules))
   return decision.store ? decision.lifetimeMs : decision.reason
 }
 
@@ -32,9 +36,15 @@ describe('storability', () => {
     ['no-store', { 'cache-control': 'no-store, max-age=60' }, {}, 'no-store'],
     ['no-store in another line', { 'cache-control': ['max-age=60', 'No-Store'] }, {}, 'no-store'],
     ['unreadable Cache-Control', { 'cache-control': 'max-age=60 no-store' }, {}, 'no-store'],
-    ['must-understand and no-store', { 'cache-control': 'must-understand, no-store, max-age=60' }, {}, 'no-store'],
+    // RFC 9111 section 5.2.2.3: no-store beside must-understand is for caches that do not know it.
+    ['must-understand and no-store', { 'cache-control': 'must-understand, no-store, max-age=60' }, {}, 60_000],
+    ['must-understand of an unknown status', { 'cache-control': 'must-understand, max-age=60' }, { status: 599 }, 'status'],
+    ['must-understand and private', { 'cache-control': 'must-understand, no-store, private' }, {}, 'private'],
     ['private', { 'cache-control': 'private, max-age=60' }, {}, 'private'],
-    ['private with field names', { 'cache-control': 'max-age=60, private="x-user"' }, {}, 'private'],
+    ['private with field names', { 'cache-control': 'max-age=60, private="x-user"' }, {}, 60_000],
+    ['private with the name of a field that cannot be left out', { 'cache-control': 'max-age=60, private="x-user, vary"' }, {}, 'private'],
+    ['Set-Cookie that is withheld', { 'cache-control': 'max-age=60, private="set-cookie"', 'set-cookie': 'a=1' }, {}, 60_000],
+    ['Set-Cookie beside another that is withheld', { 'cache-control': 'max-age=60, no-cache="x"', 'set-cookie': 'a=1' }, {}, 'set-cookie'],
     ['private with broken field names', { 'cache-control': 'max-age=60, private="x-user' }, {}, 'no-store'],
     ['Set-Cookie', { 'cache-control': 'public, max-age=60', 'set-cookie': 'a=1' }, {}, 'set-cookie'],
     ['Set-Cookie and a rule', { 'set-cookie': ['a=1'] }, { rules: hour }, 'set-cookie'],
@@ -63,12 +73,29 @@ describe('storability', () => {
     // No freshness
     ['nothing said', {}, {}, 'no-freshness'],
     ['a tag alone: kept to be confirmed', { etag: '"a"' }, {}, 0],
-    ['a date alone: kept to be confirmed', { 'last-modified': date(-1000) }, {}, 0],
+    // RFC 9111 section 4.2.2
+    ['a tenth of the time since it was modified', { 'last-modified': date(-100_000) }, {}, 10_000],
+    ["the same by the origin's clock", { 'last-modified': date(-100_000), date: date(-40_000) }, {}, 6000],
+    ['a day at most', { 'last-modified': date(-100 * 86_400_000) }, {}, 86_400_000],
+    ['modified in the future: kept to be confirmed', { 'last-modified': date(1000) }, {}, 0],
+    ['modified at no date', { 'last-modified': 'x' }, {}, 0],
+    ['public of a status that is not guessed for', { 'cache-control': 'public', 'last-modified': date(-100_000) }, { status: 302 }, 10_000],
+    ['a status that is not guessed for', { 'last-modified': date(-100_000) }, { status: 302 }, 'status'],
+    ['no-cache is not guessed for', { 'cache-control': 'no-cache', 'last-modified': date(-100_000) }, {}, 0],
+    // RFC 5861
+    ['never fresh, but to be served stale', { 'cache-control': 'max-age=0, stale-while-revalidate=60' }, {}, 0],
+    // RFC 9213
+    ['CDN-Cache-Control before Cache-Control', { 'cache-control': 'no-store', 'cdn-cache-control': 'max-age=60' }, {}, 60_000],
+    ['CDN-Cache-Control before Expires', { expires: date(60_000), 'cdn-cache-control': 'must-revalidate', etag: '"a"' }, {}, 0],
+    ['CDN-Cache-Control: no-store', { 'cache-control': 'max-age=60', 'cdn-cache-control': 'no-store' }, {}, 'no-store'],
+    ['CDN-Cache-Control that cannot be read', { 'cache-control': 'max-age=60', 'cdn-cache-control': 'Max-Age=1' }, {}, 60_000],
+    ['CDN-Cache-Control that is empty', { 'cache-control': 'max-age=60', 'cdn-cache-control': '' }, {}, 60_000],
+    ['CDN-Cache-Control with a number of another type', { 'cache-control': 'max-age=60', 'cdn-cache-control': 'max-age=5.0, public', etag: '"a"' }, {}, 0],
     ['max-age=0', { 'cache-control': 'max-age=0' }, {}, 'no-freshness'],
     ['max-age=0 with a tag', { 'cache-control': 'max-age=0', etag: '"a"' }, {}, 0],
     ['no-cache', { 'cache-control': 'no-cache, max-age=60' }, {}, 'no-freshness'],
     ['no-cache with a tag', { 'cache-control': 'no-cache, max-age=60', etag: '"a"' }, {}, 0],
-    ['no-cache with field names and a tag', { 'cache-control': 'no-cache="x", max-age=60', etag: '"a"' }, {}, 0],
+    ['no-cache with field names and a tag', { 'cache-control': 'no-cache="x", max-age=60', etag: '"a"' }, {}, 60_000],
     ['no-cache beats a rule', { 'cache-control': 'no-cache', etag: '"a"' }, { rules: hour }, 0],
     ['Pragma in a response means nothing', { pragma: 'no-cache', 'cache-control': 'max-age=60' }, {}, 60_000],
     // Precedence
@@ -140,10 +167,10 @@ describe('rules', () => {
 
   test('a stored response gets the lifetime it was stored with', () => {
     const fields = headers({ 'content-type': 'image/png', 'cache-control': 'max-age=60' })
-    expect(lifetimeMs(sampleMeta({ headers: fields }), [])).toBe(60_000)
-    expect(lifetimeMs(sampleMeta({ headers: fields, initialAgeMs: 500 }), [{ contentType: 'image/*', ttlMs: 1000 }])).toBe(1500)
-    expect(lifetimeMs(sampleMeta({ headers: headers({ 'cache-control': 'no-cache, max-age=60' }) }), [])).toBe(0)
-    expect(lifetimeMs(sampleMeta({ headers: headers() }), [])).toBe(0)
+    expect(lifetimeMs(sampleMeta({ headers: fields }), policy())).toBe(60_000)
+    expect(lifetimeMs(sampleMeta({ headers: fields, initialAgeMs: 500 }), policy([{ contentType: 'image/*', ttlMs: 1000 }]))).toBe(1500)
+    expect(lifetimeMs(sampleMeta({ headers: headers({ 'cache-control': 'no-cache, max-age=60' }) }), policy())).toBe(0)
+    expect(lifetimeMs(sampleMeta({ headers: headers() }), policy())).toBe(0)
   })
 })
 

@@ -107,7 +107,7 @@ test('an entry that cannot be confirmed is fetched anew, without conditions', as
 })
 
 test('a stale entry is kept for keepStaleMs, then no longer confirmed', async () => {
-  bench = await startBench((request, response) => (condition(request) === '"v1"' ? response.writeHead(304).end() : whole(response, 'text')), { keepStaleMs: 10_000 })
+  bench = await startBench((request, response) => (condition(request) === '"v1"' ? response.writeHead(304).end() : whole(response, 'text')), { keepStaleMs: 10_000, stale: { ifUnreachableMs: 0 } })
   await goStale()
   expect((await bench.get('/a')).cacheStatus).toContain('fwd-status=304')
   await bench.middleware.drain()
@@ -166,7 +166,7 @@ test('a 304 to a request without conditions is nobody’s entry', async () => {
 
 test('the origin fails while it is asked to confirm', async () => {
   let fails = false
-  bench = await startBench((request, response) => (fails ? request.socket.destroy() : whole(response, 'text')))
+  bench = await startBench((request, response) => (fails ? request.socket.destroy() : whole(response, 'text')), { stale: { ifUnreachableMs: 0 } })
   await goStale()
   fails = true
   expect((await bench.get('/a')).status).toBe(502)

@@ -14,6 +14,8 @@ export interface RequestChanges {
   readonly body?: Body
   readonly signal?: AbortSignal
   readonly context?: Context
+  /** For a request that the program makes on its own account: what becomes of it is not written into the record of the client's. */
+  readonly exchange?: Exchange
 }
 
 /** A request with some parts replaced; the others, and what is lazy in them, stay the original's. */
@@ -82,14 +84,13 @@ class DerivedRequest implements ProxyRequest {
     return this.changes?.signal === undefined ? (this.base as { [abortSource]?: AbortSource | undefined })[abortSource] : undefined
   }
   get exchange(): Exchange {
-    return this.base.exchange
+    return this.changes?.exchange ?? this.base.exchange
   }
 }
 
 /** A request made by the program itself: a warm-up, a health check, a test. */
 export interface RequestInit extends RequestChanges {
   readonly remoteAddress?: string
-  readonly exchange?: Exchange
 }
 
 /** A request from its parts. Defaults: `GET / HTTP/1.1` from 127.0.0.1 to `localhost`, no fields, no body, never aborted. */

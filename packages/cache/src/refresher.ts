@@ -1,0 +1,66 @@
+import { derive, discardBody, Exchange, type Handler, type ProxyRequest } from '@proxy/pipeline'
+import type { Background } from './background.ts'
+import type { EngineOptions } from './engine-options.ts'
+import type { Fetcher, Found } from './fetcher.ts'
+import type { Fill } from './fill.ts'
+import { Recent } from './recent.ts'
+import type { CacheEntry } from './store.ts'
+
+/** After a failure, clients that may have a stale response do not wait for the origin for so long. Milliseconds. */
+const RETRY_MS = 1000
+const MAX_FAILED = 10_000
+
+/** Revalidates in the background what was served stale: one request at a time for each key. */
+export class Refresher {
+  private readonly options: EngineOptions
+  private readonly fetcher: Fetcher
+  private readonly background: Background
+  private readonly running = new Set<string>()
+  /** Keys for which the origin has failed, and until when it is left alone. */
+  private readonly failed = new Recent<number>(MAX_FAILED)
+
+  constructor(options: EngineOptions, fetcher: Fetcher, background: Background) {
+    this.options = options
+    this.fetcher = fetcher
+    this.background = background
+  }
+
+  /** Asks the origin if `found.stale` still holds, unless that is under way. Its body is not read. */
+  start(found: Found, request: ProxyRequest, next: Handler, authorized: boolean): void {
+    const { key } = found
+    if (this.running.has(key) || this.isLeftAlone(key)) return
+    this.running.add(key)
+    const exchange = new Exchange()
+    exchange.requestId = request.exchange.requestId
+    const fill = this.fetcher.start(found, derive(request, { method: 'GET', exchange }), next, { authorized, whole: true })
+    this.background.add(this.finish(fill, key))
+  }
+
+  private async finish(fill: Fill, key: string): Promise<void> {
+    try {
+      const outcome = await fill.outcome
+      if (outcome.kind === 'shared') outcome.leaderBody.discard()
+      else if (outcome.kind === 'unshared') discardBody(outcome.response.body)
+      else if (outcome.kind === 'stale') this.leaveAlone(key)
+    } catch {
+      // The client has its answer; whoever comes next is told, if it is still so then.
+      this.leaveAlone(key)
+    } finally {
+      this.running.delete(key)
+    }
+  }
+
+  /** Whether the origin failed a moment ago. */
+  isLeftAlone(key: string): boolean {
+    return (this.failed.get(key) ?? 0) > this.options.clock.monotonicMs()
+  }
+
+  leaveAlone(key: string): void {
+    this.failed.set(key, this.options.clock.monotonicMs() + RETRY_MS)
+  }
+}
+
+/** An entry as far as a refresh needs it: nobody reads its body. */
+export function bodiless({ version, meta }: CacheEntry): CacheEntry {
+  return { version, meta, open: () => Promise.reject(new Error('the body was given away')), discard() {} }
+}
