@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import { combined, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
+import { normalised } from './selecting-fields.ts'
 import type { VaryIndex } from './store.ts'
 
 /** Longer field values enter a variant's key as their digest. Characters. */
@@ -44,18 +45,14 @@ export function varyFields(vary: string | string[] | undefined): string[] {
   return [...names].sort()
 }
 
-/** Key of the variant that a request selects. Lines and inner whitespace are normalised (RFC 9111 section 4.1); an absent field differs from an empty one. */
+/** Key of the variant that a request selects. Fields are normalised where that does not change what they mean (RFC 9111 section 4.1); an absent field differs from an empty one. */
 export function variantKey(base: string, vary: VaryIndex, headers: Readonly<HeaderMap>): string {
   let key = `${base}\n${vary.generation}`
   for (const name of vary.fields) {
     const value = combined(headers[name])
     if (value === undefined) key += '\n-'
     else {
-      // Whitespace first, so that the pattern around commas has at most one to skip: `\s*,` would take time in the square of the value's length.
-      const normal = value
-        .replace(/[ \t]+/g, ' ')
-        .replace(/ ?, ?/g, ',')
-        .trim()
+      const normal = normalised(name, value)
       key += normal.length > MAX_PLAIN_VALUE ? `\n#${hash('sha256', normal, 'base64url')}` : `\n=${normal}`
     }
   }

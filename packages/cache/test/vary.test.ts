@@ -32,7 +32,9 @@ test('values that mean the same are one variant', async () => {
   await startLanguages()
   await ask('en, de')
   expect(await ask('en,  de')).toEqual(['in en, de', 'proxy; hit'])
-  expect(await ask('de, en')).toEqual(['in de, en', 'proxy; fwd=vary-miss; stored'])
+  // RFC 9110 section 12.5.4: the order of languages says nothing, their weights do.
+  expect(await ask('de, EN')).toEqual(['in en, de', 'proxy; hit'])
+  expect(await ask('de, en;q=0.9')).toEqual(['in de, en;q=0.9', 'proxy; fwd=vary-miss; stored'])
 })
 
 test('a change of Vary starts over', async () => {
