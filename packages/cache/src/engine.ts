@@ -1,5 +1,6 @@
-import { cacheResult, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse, principal } from '@proxy/pipeline'
+import { cacheResult, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { answerFrom, applyConditions } from './answer.ts'
+import { isAuthorized } from './authorized.ts'
 import { Background } from './background.ts'
 import { type CacheControl, parseCacheControl } from './cache-control.ts'
 import { addCacheStatus, type ForwardedStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
@@ -8,7 +9,9 @@ import { onlyIfCached } from './errors.ts'
 import { Fetcher, type Found } from './fetcher.ts'
 import { type Fill, type FillOutcome, Fills } from './fill.ts'
 import { currentAgeMs, isFresh, responseControl } from './freshness.ts'
-import { cacheKey, changedKeys, variantKey } from './key.ts'
+import { cacheKey, variantKey } from './key.ts'
+import { OtherMethods } from './other-methods.ts'
+import { pass } from './pass.ts'
 import { Prepared } from './prepared.ts'
 import { bodiless, Refresher } from './refresher.ts'
 import { clientTakesStale, whileRevalidateMs } from './staleness.ts'
@@ -23,12 +26,14 @@ export class CacheEngine {
   private readonly fetcher: Fetcher
   private readonly uncacheable = new Uncacheable()
   private readonly refresher: Refresher
+  private readonly others: OtherMethods
   private readonly prepared = new WeakMap<CacheMeta, Prepared>()
 
   constructor(options: EngineOptions) {
     this.options = options
     this.fetcher = new Fetcher(options, this.fills, this.background)
     this.refresher = new Refresher(options, this.fetcher, this.background)
+    this.others = new OtherMethods(options, this.fills, this.fetcher, this.background)
   }
 
   /** Resolves when the fills and store writes under way have ended. */
@@ -46,7 +51,7 @@ export class CacheEngine {
 
   async handle(request: ProxyRequest, next: Handler, retried = false): Promise<ProxyResponse> {
     const { method, headers } = request
-    if (method !== 'GET' && method !== 'HEAD') return this.passUnsafe(request, next)
+    if (method !== 'GET' && method !== 'HEAD') return this.others.passUnsafe(request, next)
     if (request.body !== null) return this.pass(request, next, 'bypass')
     const control = headers['cache-control'] === undefined ? (headers.pragma === 'no-cache' ? reload : undefined) : parseCacheControl(headers['cache-control'])
 
@@ -138,6 +143,7 @@ export class CacheEngine {
     if (running !== undefined) return this.join(running, found, request, next, fwd, retried)
     // A HEAD alone brings nothing to store.
     if (!part && request.method === 'GET' && !control?.noStore) return this.lead(found, request, next, fwd, authorized, known !== undefined)
+    if (found.stale !== undefined && request.method === 'HEAD' && !part && !control?.noStore) return this.others.passHead(request, next, fwd, found.key, found.stale)
     found.stale?.discard()
     return this.pass(request, next, fwd, control?.noStore ? 'request-no-store' : part ? 'range' : 'method')
   }
@@ -264,23 +270,8 @@ export class CacheEngine {
     this.background.add(this.fetcher.attempt(() => this.options.store.delete(key, entry.version)))
   }
 
-  private async pass(request: ProxyRequest, next: Handler, fwd: ForwardReason, detail?: string): Promise<ProxyResponse> {
-    request.exchange.set(cacheResult, fwd === 'bypass' || fwd === 'method' ? 'bypass' : 'miss')
-    const response = await next(request)
-    addCacheStatus(response.headers, forwardedStatus(this.options.name, detail === undefined ? { fwd } : { fwd, detail }))
-    return response
-  }
-
-  /** Anything but GET and HEAD goes to the origin, and a success invalidates what is stored for its target and for what it names (RFC 9111 section 4.4). */
-  private async passUnsafe(request: ProxyRequest, next: Handler): Promise<ProxyResponse> {
-    const response = await this.pass(request, next, 'method')
-    if (response.status >= 200 && response.status < 400 && !safeMethods.has(request.method)) {
-      for (const base of changedKeys(this.options.namespace, request, response.headers)) {
-        this.fills.invalidate(base)
-        await this.fetcher.attempt(() => this.options.store.delete(base))
-      }
-    }
-    return response
+  private pass(request: ProxyRequest, next: Handler, fwd: ForwardReason, detail?: string): Promise<ProxyResponse> {
+    return pass(this.options.name, request, next, fwd, detail)
   }
 }
 
@@ -294,7 +285,6 @@ async function within(work: Promise<unknown>, ms: number): Promise<void> {
 
 const metaOnly: GetOptions = { body: 'none' }
 const reload: CacheControl | undefined = parseCacheControl('no-cache')
-const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PROPFIND', 'REPORT', 'SEARCH', 'QUERY'])
 
 /** The fields of an answer for a client that it was not made for. */
 function forOthers(from: Readonly<HeaderMap>, targets: readonly string[]): HeaderMap {
@@ -307,9 +297,4 @@ function forOthers(from: Readonly<HeaderMap>, targets: readonly string[]): Heade
 /** A client that names an age or a remaining time does not want a stale response, unless it says that too (RFC 9111 section 5.2.1). */
 function acceptsStale(control: CacheControl): boolean {
   return !control.noCache && control.maxAge === undefined && control.minFresh === undefined
-}
-
-/** RFC 9111 section 3.5, and the same for a request that was authenticated by a layer before the cache. */
-function isAuthorized(request: ProxyRequest): boolean {
-  return request.headers.authorization !== undefined || request.context.get(principal) !== undefined
 }

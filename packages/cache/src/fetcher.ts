@@ -52,6 +52,14 @@ export class Fetcher {
     return fill
   }
 
+  /** Shares and stores an answer that was not asked for by a fill, but is what a GET would bring. */
+  keep(base: string, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean): FillOutcome {
+    const fill = this.fills.open(base, undefined)
+    const outcome = this.decide(fill, { base, key: base, index: undefined, stale: undefined, fresh: false }, derive(request, { method: 'GET' }), response, times, authorized, false)
+    fill.outcome = Promise.resolve(outcome)
+    return outcome
+  }
+
   private async fetch(fill: Fill, found: Found, request: ProxyRequest, next: Handler, authorized: boolean, whole: boolean): Promise<FillOutcome> {
     const { clock } = this.options
     const { stale } = found

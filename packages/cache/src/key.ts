@@ -26,7 +26,7 @@ export function changedKeys(namespace: string, request: ProxyRequest, headers: R
 }
 
 /** Path and query of a reference that leads to the same origin. */
-function sameOriginTarget(reference: string, request: ProxyRequest): string | undefined {
+export function sameOriginTarget(reference: string, request: ProxyRequest): string | undefined {
   const base = requestUrl(request)
   if (!URL.canParse(base) || !URL.canParse(reference, base)) return undefined
   const [from, to] = [new URL(base), new URL(reference, base)]

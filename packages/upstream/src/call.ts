@@ -132,12 +132,14 @@ export class UpstreamCall extends Timed implements ConnectionUser, BodySource, F
     if (!bodiless) {
       const coding = fields['transfer-encoding']
       const length = headers['content-length']
-      if (coding !== undefined && (length !== undefined || !isChunked(coding))) {
+      const isChunked = coding !== undefined && isChunkedCoding(coding)
+      if (coding !== undefined && (length !== undefined || !(isChunked || isUnknown(coding)))) {
         this.cancel(protocolError(pool.origin, 'the length of the body is said twice, or in a transfer coding other than chunked'))
         return
       }
       if (length !== undefined) this.length = Number(length)
-      this.untilClose = length === undefined && coding === undefined
+      // Also with a transfer coding that nobody has heard of: RFC 9112 section 6.3.
+      this.untilClose = length === undefined && !isChunked
       bodiless = this.length === 0
     }
     this.state = bodiless ? 'draining' : 'body'
@@ -314,6 +316,14 @@ export class UpstreamCall extends Timed implements ConnectionUser, BodySource, F
   }
 }
 
-function isChunked(coding: string | string[]): boolean {
-  return typeof coding === 'string' && coding.trimEnd().toLowerCase() === 'chunked'
+const chunked = /^chunked[ \t]*$/i
+/** Those that change or frame the bytes, or look as if they did: an answer in one of them cannot be passed on as it is. */
+const known = /chunk|gzip|deflate|compress|\bbr\b|zstd|,/i
+
+function isChunkedCoding(field: string | string[]): boolean {
+  return typeof field === 'string' && chunked.test(field)
+}
+
+function isUnknown(field: string | string[]): boolean {
+  return typeof field === 'string' && !known.test(field)
 }

@@ -263,3 +263,15 @@ test('no listener is left on the signal, however it ends', async () => {
   await new Promise((resolve) => setTimeout(resolve, 50))
   expect(getEventListeners(signal, 'abort')).toEqual([])
 })
+
+// RFC 9112 section 6.3, and what every parser does with it: a field that names nothing is no reason to lose the answer.
+test.each(['bogus', 'x-any; q=1'])('with the unknown transfer coding "%s" the close of the connection ends the body', async (coding) => {
+  const origin = await rawOrigin(
+    answering(({ socket }) => {
+      socket.end(`HTTP/1.1 200 OK\r\nTransfer-Encoding: ${coding}\r\n\r\nall of it`)
+    })
+  )
+  const response = await testUpstream(origin)(createRequest())
+  expect(await text(response.body)).toBe('all of it')
+  expect(response.headers['transfer-encoding']).toBeUndefined()
+})

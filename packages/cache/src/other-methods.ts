@@ -1,0 +1,97 @@
+import { cacheResult, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { isAuthorized } from './authorized.ts'
+import type { Background } from './background.ts'
+import { addCacheStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
+import type { EngineOptions } from './engine-options.ts'
+import type { Fetcher } from './fetcher.ts'
+import type { Fills } from './fill.ts'
+import { explicitLifetimeMs, initialAgeMs, responseControl } from './freshness.ts'
+import { cacheKey, changedKeys, sameOriginTarget } from './key.ts'
+import { pass } from './pass.ts'
+import { renewedRecord, type Times } from './record.ts'
+import type { CacheEntry } from './store.ts'
+
+const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PROPFIND', 'REPORT', 'SEARCH', 'QUERY'])
+
+/** What requests that are no GET mean to what is stored. */
+export class OtherMethods {
+  private readonly options: EngineOptions
+  private readonly fills: Fills
+  private readonly fetcher: Fetcher
+  private readonly background: Background
+
+  constructor(options: EngineOptions, fills: Fills, fetcher: Fetcher, background: Background) {
+    this.options = options
+    this.fills = fills
+    this.fetcher = fetcher
+    this.background = background
+  }
+
+  /** Anything but GET and HEAD goes to the origin, and a success invalidates what is stored for its target and for what it names (RFC 9111 section 4.4). */
+  async passUnsafe(request: ProxyRequest, next: Handler): Promise<ProxyResponse> {
+    const { clock, name, namespace, store } = this.options
+    const requestTime = clock.wallMs()
+    request.exchange.set(cacheResult, 'bypass')
+    const response = await next(request)
+    const times = { requestTime, responseTime: clock.wallMs() }
+    if (response.status >= 200 && response.status < 400 && !safeMethods.has(request.method)) {
+      for (const base of changedKeys(namespace, request, response.headers)) {
+        this.fills.invalidate(base)
+        await this.fetcher.attempt(() => store.delete(base))
+      }
+      if (request.method === 'POST' && this.isWhatGetBrings(request, response, times)) return this.keep(request, response, times)
+    }
+    addCacheStatus(response.headers, forwardedStatus(name, { fwd: 'method' }))
+    return response
+  }
+
+  /** A POST whose answer says that a GET of its target would bring the same, and for how long (RFC 9110 section 9.3.3). */
+  private isWhatGetBrings(request: ProxyRequest, { status, headers }: ProxyResponse, times: Times): boolean {
+    const named = headers['content-location']
+    if (status !== 200 || typeof named !== 'string' || sameOriginTarget(named, request) !== request.target) return false
+    const { freshness } = this.options
+    const response = { status, headers, responseTime: times.responseTime, initialAgeMs: initialAgeMs(headers, times.requestTime, times.responseTime) }
+    return (explicitLifetimeMs(response, responseControl(headers, freshness.targets), { ...freshness, rules: [] }) ?? 0) > 0
+  }
+
+  private keep(request: ProxyRequest, response: ProxyResponse, times: Times): ProxyResponse {
+    const { name, namespace } = this.options
+    const outcome = this.fetcher.keep(cacheKey(namespace, request), request, response, times, isAuthorized(request))
+    const stored = outcome.kind === 'shared' && outcome.stored
+    const headers = outcome.kind === 'shared' ? createHeaders(outcome.headers) : response.headers
+    addCacheStatus(headers, forwardedStatus(name, { fwd: 'method', stored }))
+    return { status: response.status, headers, body: outcome.kind === 'shared' ? outcome.leaderBody : response.body }
+  }
+
+  /** A HEAD for which there is a stale entry: its answer renews the entry, or shows that there is a newer one (RFC 9111 section 4.3.5). */
+  async passHead(request: ProxyRequest, next: Handler, fwd: ForwardReason, key: string, stale: CacheEntry): Promise<ProxyResponse> {
+    const { clock, name, store } = this.options
+    const requestTime = clock.wallMs()
+    stale.discard()
+    const response = await pass(name, request, next, fwd, 'method')
+    if (response.status !== 200 || isAuthorized(request)) return response
+    const { meta, version } = stale
+    this.background.add(
+      this.fetcher.attempt(() =>
+        describes(response.headers, meta.headers, meta.length)
+          ? store.touch(key, version, renewedRecord(this.options, meta, withoutCacheStatus(response.headers), { requestTime, responseTime: clock.wallMs() }))
+          : store.delete(key, version)
+      )
+    )
+    return response
+  }
+}
+
+/** Whether fields of an answer to HEAD are those of the stored representation, as far as they say. */
+function describes(headers: Readonly<HeaderMap>, stored: Readonly<HeaderMap>, length: number): boolean {
+  const declared = headers['content-length']
+  if (declared !== undefined && declared !== String(length)) return false
+  for (const validator of ['etag', 'last-modified']) if (headers[validator] !== undefined && headers[validator] !== stored[validator]) return false
+  return true
+}
+
+function withoutCacheStatus(from: Readonly<HeaderMap>): HeaderMap {
+  const headers = createHeaders(from)
+  headers['cache-status'] = undefined
+  return headers
+}
