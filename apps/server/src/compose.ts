@@ -62,11 +62,16 @@ function namespaceOf({ pool, match }: RouteSettings): string {
   return `${pool}:${match.host ?? ''}${match.path}`
 }
 
-function cacheOptions({ cache }: Settings): Pick<Parameters<typeof import('@proxy/cache').cache>[0], 'ttl' | 'negative' | 'maxObjectBytes'> {
+function cacheOptions({ cache }: Settings): Pick<Parameters<typeof import('@proxy/cache').cache>[0], 'ttl' | 'negative' | 'stale' | 'keepStaleMs' | 'heuristic' | 'targetedFields' | 'maxObjectBytes'> {
   const { connectError, ...statuses } = cache.negative
+  const { stale, heuristic } = cache
   return {
     ttl: cache.rules.map(({ contentType, status, ttl }) => ({ ttlMs: ttl, ...(contentType !== undefined && { contentType }), ...(status !== undefined && { status: status as never }) })),
     negative: { statuses, ...(connectError !== undefined && { connectErrorMs: connectError }) },
+    stale: { whileRevalidateMs: stale.whileRevalidate, ifUnreachableMs: stale.ifUnreachable, ifErrorMs: stale.ifError },
+    keepStaleMs: stale.keep,
+    heuristic: heuristic === false ? false : { fraction: heuristic.fraction, maxMs: heuristic.max },
+    targetedFields: cache.targetedFields,
     maxObjectBytes: cache.maxObjectSize
   }
 }

@@ -42,7 +42,7 @@ function leaves(schema: JsonSchema, path: string, inherited: unknown, into: Map<
   const branches = schema.anyOf ?? schema.oneOf
   if (branches !== undefined) {
     const structured = branches.filter((branch) => branch.properties !== undefined || branch.items !== undefined)
-    if (structured.length === 0 || (structured.length < branches.length && path === 'rateLimit.key')) into.set(path, given)
+    if (structured.length === 0 || (structured.length < branches.length && (path === 'rateLimit.key' || path === 'cache.heuristic'))) into.set(path, given)
     // A list of several is also allowed where one value is: the same key.
     for (const branch of structured) if (branch.items === undefined) leaves(branch, path, undefined, into)
     if (structured.every((branch) => branch.items !== undefined)) into.set(path, given)

@@ -40,6 +40,53 @@ describe('cache', () => {
     expect(await twice('/text/10/200')).toBe('miss miss')
   })
 
+  test('stale: what may be served beyond its lifetime, and for how long it is kept', async () => {
+    const { origin, twice, proxy } = await proxied({ cache: { stale: { whileRevalidate: '1h' } } })
+    expect(await twice('/text/10/200?max-age=0,stale-while-revalidate=60')).toBe('miss stale')
+    const strict = await startProxy({ pools: { web: { targets: [origin.url] } }, cache: { rules: [{ ttl: '1ms' }], stale: { ifUnreachable: '0s' } } })
+    const lenient = await startProxy({ pools: { web: { targets: [origin.url] } }, cache: { rules: [{ ttl: '1ms' }] } })
+    for (const { url } of [strict, lenient, proxy]) await ask(`${url}/text/10/200?max-age=60`)
+    await origin.close()
+    expect((await ask(`${strict.url}/text/10/200?max-age=60`)).status).toBe(502)
+    expect((await ask(`${lenient.url}/text/10/200?max-age=60`)).headers['cache-status']).toContain('stale-if-error')
+  })
+
+  test('stale.ifError and stale.keep', async () => {
+    let status = 200
+    const seen: unknown[] = []
+    const origin = await startOrigin((request, response) => {
+      seen.push(request.headers['if-none-match'])
+      response.writeHead(status, { etag: '"a"', 'cache-control': 'max-age=0' }).end('text')
+    })
+    onTestFinished(() => origin.close())
+    const rules = [{ ttl: '1ms' }]
+    const served = await startProxy({ pools: { web: { targets: [origin.url] } }, cache: { rules, stale: { ifError: '1h' } } })
+    const forgetful = await startProxy({ pools: { web: { targets: [origin.url] } }, cache: { rules, stale: { keep: '0s', ifUnreachable: '0s' } } })
+    for (const { url } of [served, forgetful]) await ask(url)
+    status = 503
+    expect((await ask(served.url)).headers['cache-status']).toContain('fwd=stale; fwd-status=503')
+    expect((await ask(forgetful.url)).status).toBe(503)
+    expect(seen).toEqual([undefined, undefined, '"a"', undefined])
+  })
+
+  test('heuristic and targetedFields', async () => {
+    const fields: Record<string, string> = { 'last-modified': 'Mon, 01 Jan 2001 00:00:00 GMT' }
+    const origin = await startOrigin((_, response) => response.writeHead(200, fields).end('text'))
+    onTestFinished(() => origin.close())
+    const ttlOf = async (cache: Config['cache']): Promise<string | undefined> => {
+      const { url } = await startProxy({ pools: { web: { targets: [origin.url] } }, cache })
+      return /ttl=(\d+)/.exec(String((await ask(url)).headers['cache-status']))?.[1]
+    }
+    expect(Number(await ttlOf({}))).toBeGreaterThan(86_000)
+    expect(Number(await ttlOf({ heuristic: { max: '1h' } }))).toBeLessThanOrEqual(3600)
+    expect(await ttlOf({ heuristic: false })).toBe('0')
+    fields['my-cache-control'] = 'max-age=77'
+    fields['cdn-cache-control'] = 'max-age=55'
+    expect(Number(await ttlOf({}))).toBeGreaterThan(50)
+    expect(Number(await ttlOf({ targetedFields: ['My-Cache-Control'] }))).toBeGreaterThan(70)
+    expect(await ttlOf({ targetedFields: [], heuristic: false })).toBe('0')
+  })
+
   test('rules: the first that fits, by type and status', async () => {
     const { twice } = await proxied({
       cache: {

@@ -42,8 +42,8 @@ export function whileRevalidateMs(control: CacheControl | undefined, policy: Sta
 export function ifErrorMs(status: number, control: CacheControl | undefined, failure: number | undefined, policy: StalePolicy): number {
   if (forbidsStale(control)) return 0
   if (control?.staleIfError !== undefined) return control.staleIfError * 1000
-  // An old failure is no better than a new one.
-  if (control?.sMaxage !== undefined || status >= 500) return 0
+  // What is missing or has failed is not worth keeping for this.
+  if (control?.sMaxage !== undefined || status >= 400) return 0
   return failure === undefined ? policy.ifUnreachableMs : policy.ifErrorMs
 }
 

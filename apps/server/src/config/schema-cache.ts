@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { lifetime, size, text, textThat, timeout } from './scalars.ts'
+import { fieldName, lifetime, size, text, textThat, timeout } from './scalars.ts'
 
 export const storeNames = ['memory', 'redis', 's3'] as const
 
@@ -39,6 +39,23 @@ export const cacheSchema = z.strictObject({
       lifetime()
     )
     .prefault({}),
+  /** How stale an answer may be served where its origin does not say. */
+  stale: z
+    .strictObject({
+      /** While it is revalidated in the background. */
+      whileRevalidate: lifetime().prefault('0s'),
+      /** When no answer of the origin is to be had. */
+      ifUnreachable: lifetime().prefault('1d'),
+      /** In place of a 500, 502, 503 or 504. */
+      ifError: lifetime().prefault('0s'),
+      /** How long an answer that can be revalidated is kept for that. */
+      keep: lifetime().prefault('1d')
+    })
+    .prefault({}),
+  /** Lifetime of answers that say nothing of theirs, as a share of the time since they were last modified. */
+  heuristic: z.union([z.literal(false), z.strictObject({ fraction: z.number().gt(0).max(1).default(0.1), max: lifetime().prefault('1d') })]).prefault({}),
+  /** Fields that take the place of Cache-Control here, the most specific first. */
+  targetedFields: z.array(fieldName()).default(['cdn-cache-control']),
   /** Larger answers are passed on and not kept. */
   maxObjectSize: size().prefault('64MiB')
 })
