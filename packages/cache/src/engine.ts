@@ -8,13 +8,15 @@ import type { EngineOptions } from './engine-options.ts'
 import { onlyIfCached } from './errors.ts'
 import { Fetcher, type Found } from './fetcher.ts'
 import { type Fill, type FillOutcome, Fills } from './fill.ts'
-import { currentAgeMs, isFresh, responseControl } from './freshness.ts'
+import { currentAgeMs, responseControl } from './freshness.ts'
+import { judge } from './judgement.ts'
 import { cacheKey, variantKey } from './key.ts'
 import { OtherMethods } from './other-methods.ts'
 import { pass } from './pass.ts'
 import { Prepared } from './prepared.ts'
+import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
+import { MemoryPurgeLog } from './purge-log.ts'
 import { bodiless, Refresher } from './refresher.ts'
-import { clientTakesStale, whileRevalidateMs } from './staleness.ts'
 import type { CacheEntry, CacheMeta, GetOptions, StoredMeta } from './store.ts'
 import { Uncacheable } from './uncacheable.ts'
 
@@ -55,7 +57,7 @@ export class CacheEngine {
     if (request.body !== null) return this.pass(request, next, 'bypass')
     const control = headers['cache-control'] === undefined ? (headers.pragma === 'no-cache' ? reload : undefined) : parseCacheControl(headers['cache-control'])
 
-    const { clock, namespace, store, onStoreError } = this.options
+    const { clock, namespace, purges, stale, store, onStoreError } = this.options
     const base = cacheKey(namespace, request)
     const { storedCount } = this.fills
     const want = method === 'HEAD' || headers.range !== undefined ? metaOnly : undefined
@@ -81,7 +83,8 @@ export class CacheEngine {
       const prepared = this.prepare(meta)
       const now = clock.wallMs()
       const ageMs = currentAgeMs(meta, now)
-      if (isFresh(prepared.lifetimeMs, ageMs, control)) {
+      const judgement = judge(meta, prepared, { control, ageMs, now, purges, policy: stale })
+      if (judgement === 'fresh') {
         try {
           const answer = await answerFrom(entry, meta, prepared.headers(ageMs), request)
           request.exchange.set(cacheResult, meta.status >= 400 ? 'negative-hit' : 'hit')
@@ -90,25 +93,23 @@ export class CacheEngine {
           this.dropBroken(key, entry, error)
           entry = undefined
         }
+      } else if (judgement === 'gone' || judgement === 'purged') {
+        entry.discard()
+        if (judgement === 'purged') this.remove(key, entry.version)
+        else fwd = 'stale'
+        entry = undefined
       } else {
-        const staleMs = ageMs - prepared.lifetimeMs
-        fwd = staleMs < 0 ? 'request' : 'stale'
-        if (now >= meta.keepUntil) {
-          entry.discard()
-          entry = undefined
-        } else if (staleMs >= 0) {
-          const refreshing = (control === undefined || acceptsStale(control)) && staleMs < whileRevalidateMs(prepared.control, this.options.stale)
-          const detail = refreshing ? 'stale-while-revalidate' : clientTakesStale(control, prepared.control, staleMs) ? 'max-stale' : this.standsIn(key, entry) ? 'stale-if-error' : undefined
-          if (detail !== undefined) {
-            try {
-              const found: Found = { base, key, index, stale: bodiless(entry), fresh: false }
-              const answer = await this.answerStale(entry, request, { hit: true, fwd, detail })
-              if (refreshing) this.refresher.start(found, request, next, isAuthorized(request))
-              return answer
-            } catch (error) {
-              this.dropBroken(key, entry, error)
-              entry = undefined
-            }
+        fwd = judgement === 'request' ? 'request' : 'stale'
+        const detail = judgement === 'stale' ? (this.standsIn(key, entry) ? 'stale-if-error' : undefined) : judgement === 'request' ? undefined : judgement
+        if (detail !== undefined) {
+          try {
+            const found: Found = { base, key, index, stale: bodiless(entry), fresh: false }
+            const answer = await this.answerStale(entry, request, { hit: true, fwd, detail })
+            if (judgement === 'stale-while-revalidate') this.refresher.start(found, request, next, isAuthorized(request))
+            return answer
+          } catch (error) {
+            this.dropBroken(key, entry, error)
+            entry = undefined
           }
         }
       }
@@ -267,7 +268,27 @@ export class CacheEngine {
   /** An entry whose body does not open is a miss, and is not found again. */
   private dropBroken(key: string, entry: CacheEntry, error: unknown): void {
     this.options.onStoreError(error)
-    this.background.add(this.fetcher.attempt(() => this.options.store.delete(key, entry.version)))
+    this.remove(key, entry.version)
+  }
+
+  private remove(key: string, version: string): void {
+    this.background.add(this.fetcher.attempt(() => this.options.store.delete(key, version)))
+  }
+
+  /** Forgets, or makes stale, what `purge` names; also what is just being fetched. Counts from when it resolves. */
+  async purge(purge: Purge): Promise<PurgeResult> {
+    const { clock, namespace, purges, store } = this.options
+    const record = purgeRecord(purge, namespace, clock.wallMs())
+    this.fills.forget()
+    await purges.add(record)
+    const judged = new MemoryPurgeLog()
+    await judged.add(record)
+    const matches = (meta: StoredMeta): boolean => {
+      const { hardAt, softAt } = judged.verdict(meta)
+      return meta.vary === undefined && Math.max(hardAt, softAt) >= meta.requestTime
+    }
+    if (store.sweep === undefined) return { touched: 0 }
+    return { touched: await store.sweep(matches, record.soft) }
   }
 
   private pass(request: ProxyRequest, next: Handler, fwd: ForwardReason, detail?: string): Promise<ProxyResponse> {
@@ -292,9 +313,4 @@ function forOthers(from: Readonly<HeaderMap>, targets: readonly string[]): Heade
   const control = responseControl(from, targets)
   if (control !== undefined) for (const name of control.withheld) delete headers[name]
   return headers
-}
-
-/** A client that names an age or a remaining time does not want a stale response, unless it says that too (RFC 9111 section 5.2.1). */
-function acceptsStale(control: CacheControl): boolean {
-  return !control.noCache && control.maxAge === undefined && control.minFresh === undefined
 }

@@ -1,4 +1,4 @@
-import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions } from './store.ts'
+import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions, StoredMeta } from './store.ts'
 import { TieredWriter, type TierWrite } from './tiered-writer.ts'
 
 export interface Tier {
@@ -80,6 +80,20 @@ class TieredStore implements CacheStore {
     // Every tier has a version of its own for one write: what the others hold is the same response, or an older one that must not come back.
     await this.any((store) => store.delete(key), true)
     return true
+  }
+
+  async sweep(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number> {
+    const counts = await Promise.all(
+      this.tiers.map(async ({ name, store }) => {
+        try {
+          return (await store.sweep?.(matches, keep)) ?? 0
+        } catch (error) {
+          this.onTierError(name, error)
+          return 0
+        }
+      })
+    )
+    return counts.reduce((sum, count) => sum + count, 0)
   }
 
   async close(): Promise<void> {
