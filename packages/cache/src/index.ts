@@ -6,5 +6,5 @@ export { MemoryPurgeLog, type MemoryPurgeLogOptions, type PurgeLog, type PurgeRe
 export type { StalePolicy } from './staleness.ts'
 export type { NotStoredReason } from './storability.ts'
 export type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions, StoredMeta, VaryIndex } from './store.ts'
-export { type Tier, tiered } from './tiers.ts'
+export { type Tier, type TieredStore, type TierStats, tiered } from './tiers.ts'
 export type { StatusPattern, TtlRule } from './ttl-rules.ts'
