@@ -1,11 +1,11 @@
 import { cacheResult, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { answerFrom, applyConditions } from './answer.ts'
-import { isAuthorized } from './authorized.ts'
+import { clientKind, isAuthorized } from './authorized.ts'
 import { Background } from './background.ts'
 import { type CacheControl, parseCacheControl } from './cache-control.ts'
-import { addCacheStatus, type ForwardedStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
+import { addCacheStatus, type ForwardedStatus, type ForwardReason, forwardedStatus, ttlSeconds } from './cache-status.ts'
 import type { EngineOptions } from './engine-options.ts'
-import { onlyIfCached } from './errors.ts'
+import { onlyIfCached, originFailed } from './errors.ts'
 import { Fetcher, type Found } from './fetcher.ts'
 import { type Fill, type FillOutcome, Fills } from './fill.ts'
 import { currentAgeMs, responseControl } from './freshness.ts'
@@ -18,7 +18,7 @@ import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
 import { MemoryPurgeLog } from './purge-log.ts'
 import { bodiless, Refresher } from './refresher.ts'
 import type { CacheEntry, CacheMeta, GetOptions, StoredMeta } from './store.ts'
-import { Uncacheable } from './uncacheable.ts'
+import { type Mark, Uncacheable } from './uncacheable.ts'
 
 /** The decisions of a shared cache over one store: look up, serve, confirm, fetch once for all who wait, forget. */
 export class CacheEngine {
@@ -136,8 +136,8 @@ export class CacheEngine {
   /** Nothing fresh is stored: ask the origin, or join who is asking already. */
   private forward(found: Found, request: ProxyRequest, next: Handler, control: CacheControl | undefined, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
     const authorized = isAuthorized(request)
-    const known = found.stale === undefined ? this.uncacheable.find(found.key, this.options.clock.monotonicMs(), authorized) : undefined
-    if (known?.bypass) return this.pass(request, next, fwd, known.reason)
+    const known = found.stale === undefined ? this.uncacheable.find(found.key, clientKind(request), this.options.clock.monotonicMs()) : undefined
+    if (known?.bypass) return this.passMarked(found.key, known, request, next, fwd)
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
     const part = request.headers.range !== undefined
     const running = part || authorized || control?.noCache || known !== undefined ? undefined : this.fills.find(found.key)
@@ -184,12 +184,13 @@ export class CacheEngine {
     stale?.discard()
     request.exchange.set(cacheResult, 'miss')
     if (result.kind === 'shared') {
+      if (alone) this.uncacheable.forget(found.key)
       const headers = createHeaders(result.headers)
       addCacheStatus(headers, forwardedStatus(name, { fwd, stored: result.stored, ttl: result.ttlSeconds }))
       return applyConditions({ status: result.status, headers, body: result.leaderBody }, request)
     }
     const { response, reason } = result as Extract<FillOutcome, { kind: 'unshared' }>
-    this.uncacheable.add(found.key, reason, response.status, this.options.clock.monotonicMs(), { authorized, personal: authorized || request.headers.cookie !== undefined })
+    this.uncacheable.add(found.key, clientKind(request), reason, response.status, this.options.clock.monotonicMs())
     addCacheStatus(response.headers, forwardedStatus(name, { fwd, detail: reason }))
     return applyConditions(response, request)
   }
@@ -234,6 +235,11 @@ export class CacheEngine {
         return applyConditions({ status: result.status, headers, body }, request)
       }
     }
+    // The next of those who waited asks again, for all of them; when that fails too, they are told, and do not all ask an origin that is unwell.
+    if (result.kind === 'unshared' && result.response.status >= 500) {
+      if (retried) throw originFailed(result.response.status)
+      return this.handle(request, next, true)
+    }
     // Its first bytes have passed, and a store like S3 gives nothing of it before it has all. The fill goes at its readers' pace: it is not waited for without end.
     if (result.kind === 'shared' && result.stored && matches && !retried) await within(result.body.stored(), this.options.storeStallMs)
     // What the leader got is not for this client, or no longer to be had from its first byte: the store may have it, or another fill be running.
@@ -245,7 +251,7 @@ export class CacheEngine {
     const prepared = this.prepare({ ...meta, length: entry.meta.length })
     const ageMs = currentAgeMs(meta, this.options.clock.wallMs())
     const headers = prepared.headers(ageMs)
-    headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: Math.floor((prepared.lifetimeMs - ageMs) / 1000) })
+    headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: ttlSeconds(prepared.lifetimeMs, ageMs) })
     return answerFrom(entry, meta, headers, request)
   }
 
@@ -259,7 +265,7 @@ export class CacheEngine {
     const prepared = this.prepare(entry.meta)
     const ageMs = currentAgeMs(entry.meta, this.options.clock.wallMs())
     const headers = prepared.headers(ageMs)
-    headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: Math.floor((prepared.lifetimeMs - ageMs) / 1000) })
+    headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: ttlSeconds(prepared.lifetimeMs, ageMs) })
     const answer = await answerFrom(entry, entry.meta, headers, request)
     request.exchange.set(cacheResult, 'stale')
     return answer
@@ -289,6 +295,15 @@ export class CacheEngine {
     }
     if (store.sweep === undefined) return { touched: 0 }
     return { touched: await store.sweep(matches, record.soft) }
+  }
+
+  /** Goes by the cache, for as long as that is right. */
+  private async passMarked(key: string, mark: Mark, request: ProxyRequest, next: Handler, fwd: ForwardReason): Promise<ProxyResponse> {
+    request.exchange.set(cacheResult, 'miss')
+    const response = await next(request)
+    if (this.fetcher.isStorable(request, response)) this.uncacheable.forget(key)
+    addCacheStatus(response.headers, forwardedStatus(this.options.name, { fwd, detail: mark.reason }))
+    return response
   }
 
   private pass(request: ProxyRequest, next: Handler, fwd: ForwardReason, detail?: string): Promise<ProxyResponse> {

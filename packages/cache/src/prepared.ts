@@ -1,5 +1,6 @@
 import { createHeaders, type HeaderMap } from '@proxy/pipeline'
 import type { CacheControl } from './cache-control.ts'
+import { ttlSeconds } from './cache-status.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { lifetimeMs, responseControl } from './freshness.ts'
 import type { PurgeLog, PurgeVerdict } from './purge-log.ts'
@@ -63,7 +64,7 @@ export class Prepared {
   }
 
   private renew(second: number): void {
-    const ttl = Math.floor(this.lifetimeMs / 1000) - second
+    const ttl = ttlSeconds(this.lifetimeMs, second * 1000)
     this.second = second
     this.age = String(second)
     this.cacheStatus = `${this.cacheName}; hit; ttl=${ttl}${this.status >= 400 ? '; detail=negative' : ''}`
