@@ -166,6 +166,6 @@ test.each([
     for (const go of waiting.splice(0)) go()
   }
   const seen = (await answers).map((answer) => (answer.status === 'fulfilled' ? answer.value.status : (answer.reason as { status: number }).status))
-  expect([asked, [...new Set(seen)].sort()]).toEqual([expected, statuses])
+  expect([asked, [...new Set(seen)].sort((a, b) => a - b)]).toEqual([expected, statuses])
   expect(seen.filter((status) => status === 503)).toHaveLength(failures === 1 ? 1 : 100)
 })

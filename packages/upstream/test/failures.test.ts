@@ -214,12 +214,12 @@ test('nothing is opened after close', async () => {
   expect(origin.connections).toHaveLength(0)
 })
 
-// The second request finds a connection that is free, and is sent before `dispatch` returns: from then on the deadline for a connection is not its own any more.
 test('an answer that takes longer than a connection may is waited for, on a connection that is kept as well', async () => {
   const connectTimeoutMs = 100
   const origin = await startOrigin((_request, response) => setTimeout(() => response.end('ok'), 4 * connectTimeoutMs))
   onTestFinished(() => origin.close())
   const handler = testUpstream(origin, { connectTimeoutMs, headersTimeoutMs: 10_000 })
   expect(await outcome(handler(createRequest()))).toBe('200 ok')
+  await new Promise((resolve) => setImmediate(resolve))
   expect(await outcome(handler(createRequest()))).toBe('200 ok')
 })
