@@ -139,7 +139,7 @@ class ComposedServer implements ProxyServer {
     const startedMs = performance.now()
     const cut = await Promise.all(listeners.map((listener) => listener.close(graceMs)))
     await (this.ended ??= proxy.close(Math.max(0, graceMs - (performance.now() - startedMs))))
-    log.flush()
+    await log.flush()
     return cut.reduce((sum, count) => sum + count, 0)
   }
 
