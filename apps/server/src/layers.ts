@@ -60,7 +60,8 @@ export function flagLayer({ listen, upstream, accessLog }: CliOptions): Layer {
       if (section === 'listeners' && listen !== undefined) return { place: '--listen', depth: path.length }
       if (upstream !== undefined && section === 'pools' && path[1] === 'default' && (path.length === 2 || path[2] === 'targets')) return { place: '--upstream', depth: path.length }
       if (accessLog !== undefined && section === 'observability' && path[1] === 'accessLog') return { place: '--access-log', depth: path.length }
-      return { place: 'command line', depth: 0 }
+      // What is nowhere is missing from the file, where there is one.
+      return { place: 'command line', depth: -1 }
     }
   }
 }

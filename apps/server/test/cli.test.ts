@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { rawExchange, startOrigin } from '@proxy/testing'
@@ -55,6 +56,22 @@ describe('bad input: status 2, one message, nothing listens', () => {
   test('an impossible value', async () => {
     const file = tempFile(`${pool}listeners:\n  - port: 99999\n`)
     await expectRefusal(['--config', file], `${file}:3:11: listeners[0].port: must be at most 65535\n`)
+  })
+
+  // Beneath --upstream such a file was replaced as a whole, silently: the server ran with none of its settings. Without it, the command line was blamed.
+  test('a file that is no mapping, empty, or lacks what is needed, whatever the flags say', async () => {
+    const upstream = ['--upstream', 'http://127.0.0.1:9', '--listen', '127.0.0.1:0']
+    const list = tempFile('- pools\n')
+    const utf16 = tempFile('')
+    writeFileSync(utf16, Buffer.from(`\ufeff${pool}`, 'utf16le'))
+    for (const flags of [[], upstream]) {
+      await expectRefusal(['--config', list, ...flags], `${list}:1:1: must be a mapping, not a list\n`)
+      await expectRefusal(['--config', utf16, ...flags], `${utf16}:1:1: must be a mapping, not text\n`)
+    }
+    const empty = tempFile('')
+    await expectRefusal(['--config', empty], `${empty}:1:1: pools: is missing: a mapping is wanted\n`)
+    const lacking = tempFile('listeners: [{ port: 0 }]\n')
+    await expectRefusal(['--config', lacking, '--listen', '127.0.0.1:0', '--access-log', 'off'], `${lacking}:1:1: pools: is missing: a mapping is wanted\n`)
   })
 
   test('an unreadable file', async () => {

@@ -127,7 +127,8 @@ function valueAt(input: unknown, path: KeyPath): unknown {
   return value
 }
 
-function nameOf(value: unknown): string {
+/** What kind of plain value it is, for people. */
+export function nameOf(value: unknown): string {
   if (value === null) return 'nothing'
   if (Array.isArray(value)) return 'a list'
   return typeof value === 'number' && Number.isFinite(value) && !Number.isInteger(value) ? 'a fraction' : (typeNames[typeof value] ?? typeof value)
