@@ -71,6 +71,9 @@ const table: [what: string, yaml: string, message: string][] = [
   ['a field name that is none', `${pool}routes: [{ pool: web, requestHeaders: { remove: ["x y"] } }]\n`, '2:50: routes[0].requestHeaders.remove[0]: is no name of a header field'],
   ['a field value that cannot be sent', `${pool}routes: [{ pool: web, requestHeaders: { set: { x: "a\\nb" } } }]\n`, '2:51: routes[0].requestHeaders.set.x: is no value of a header field'],
   ['a field of the connection', `${pool}routes: [{ pool: web, responseHeaders: { set: { Connection: close } } }]\n`, '2:49: routes[0].responseHeaders.set.Connection: is written by the server itself'],
+  // `content-length` made every answer a 502.
+  ['a cache status in a field of the body', `${pool}observability: { cacheStatusHeader: Content-Length }\n`, '2:37: observability.cacheStatusHeader: is written by the server itself'],
+  ['a cache status in a field of the connection', `${pool}observability: { cacheStatusHeader: Connection }\n`, '2:37: observability.cacheStatusHeader: is written by the server itself'],
   ['a realm that cannot be sent', `${pool}auth: { realm: "Bühne", bearer: { tokens: [abcdef] } }\n`, '2:1: auth: realm must be printable ASCII'],
   ['a rate out of all proportion', `${pool}rateLimit: { algorithm: token-bucket, rate: 0.000000001, per: 24d, burst: 1000000 }\n`, '2:1: rateLimit: the time to refill must be above 0'],
   ['text that looks like a number', `${pool}admin: { key: 12345678 }\n`, '2:15: admin.key: must be text: put it in quotes'],
@@ -116,6 +119,13 @@ test('no message repeats a secret', async () => {
     `${pool}auth: { basic: { users: { "a:b": "${secret}" } } }\n`,
     `pools: { web: { targets: ["http://u:${secret}@h"] } }\n`,
     `pools: { web: { targets: ["ftp://u:${secret}@h"] } }\n`,
+    // One with a slash, or without the two before the user, was printed.
+    `pools: { web: { targets: ["http://u:pa/${secret}@h"] } }\n`,
+    `pools: { web: { targets: ["http://u:pa@/${secret}@h:x"] } }\n`,
+    `pools: { web: { targets: ["http:u:${secret}@x y"] } }\n`,
+    `pools: { web: { targets: ["http://h/u:${secret}@x"] } }\n`,
+    `pools: { web: { targets: ["http://u:12/${secret}@h"] } }\n`,
+    `pools: { web: { targets: ["http://h/?u:${secret}@x"] } }\n`,
     `${pool}stores: { redis: { url: ["${secret}"] } }\n`,
     `${pool}admin: { key: "${secret}" "${secret}" }\n`,
     `${pool}admin: { key: *${secret} }\n`

@@ -66,12 +66,16 @@ function originProblem(value: string): string | undefined {
   if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:'))
     return `is a URL such as http://10.0.0.7:8080 or https://images.example.org, not ${JSON.stringify(withoutUserinfo(value))}`
   if (url.username !== '' || url.password !== '') return 'must not hold a user or password: set the Authorization field in requestHeaders'
-  if (url.pathname !== '/' || url.search !== '' || url.hash !== '') return `must end after the host and port: ${url.origin} instead of ${url.origin}${url.pathname}`
+  if (url.pathname !== '/' || url.search !== '' || url.hash !== '')
+    // With an @ it is rather a password with a slash in it.
+    return value.includes('@') ? 'must end after the host and port' : `must end after the host and port: ${url.origin} instead of ${url.origin}${url.pathname}`
   return undefined
 }
 
-export function withoutUserinfo(url: string): string {
-  return url.replace(/\/\/[^/]*@/, '//***@')
+/** All up to the last @ is cut: in what is no URL, nobody can say where a password begins, and it may hold any character. */
+function withoutUserinfo(text: string): string {
+  const at = text.lastIndexOf('@')
+  return at === -1 ? text : `***${text.slice(at)}`
 }
 
 /** A field name (RFC 9110 section 5.1), lower-case once resolved. */
@@ -98,9 +102,8 @@ export const pathPrefix = () =>
     return /\/\/|\/\.{1,2}(?:\/|$)/.test(value) ? 'must not hold "//", "/." or "/.."' : undefined
   })
 
-/** Field name -> value. Without those that belong to the connection or say where the body ends: they are the server's to write. */
-export const fields = () =>
-  z.record(
-    fieldName().refine((name) => !isHopByHop(name) && name !== 'content-length', 'is written by the server itself'),
-    fieldValue()
-  )
+/** A field that may be set: not one that belongs to the connection or says where the body ends, which are the server's to write. */
+export const writableFieldName = () => fieldName().refine((name) => !isHopByHop(name) && name !== 'content-length', 'is written by the server itself')
+
+/** Field name -> value. */
+export const fields = () => z.record(writableFieldName(), fieldValue())
