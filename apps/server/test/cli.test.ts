@@ -140,6 +140,18 @@ describe('bad input: status 2, one message, nothing listens', () => {
     await expectRefusal(['--config', file, '--upstream', 'http://127.0.0.1:9'], '--upstream: sets the pool "default", which no route uses\n')
   })
 
+  // The file was told that it lacked routes for its several pools, of which it has one.
+  test('an upstream for a file whose only pool is another', async () => {
+    const file = tempFile(pool)
+    await expectRefusal(['--config', file, '--upstream', 'http://127.0.0.1:9'], '--upstream: sets the pool "default", beside "web": routes must say which requests go where\n')
+  })
+
+  test('authorities of a pool that are none, by their key', async () => {
+    const ca = tempFile('no certificate', 'ca.pem')
+    const file = tempFile(`listeners: [{ port: 0 }]\npools:\n  web:\n    targets: ["https://127.0.0.1:9"]\n    tls: { ca: ${ca} }\n`)
+    await expectRefusal(['--config', file], `${file}:5:16: pools.web.tls.ca: has no certificate in PEM\n`)
+  })
+
   test('settings of the environment, by the name of the variable', async () => {
     const env = { S3_ENDPOINT: 'http://127.0.0.1:9', UPSTREAM_HOST: 'i.pximg.net', S3_BUCKET: 'b', S3_ACCESS_KEY: 'access', S3_SECRET_KEY: 'secret', SERVER_PORT: 'https', CACHE_404_TTL: 'a day' }
     const cli = runCli([], env)

@@ -49,7 +49,7 @@ export const size = (minBytes = 1) =>
 export const count = (min: number, max = 1_000_000_000) => z.int().min(min).max(max)
 
 /** Text that is not empty. Never repeated in a message: it may be a secret. */
-export const text = () => z.string({ error: ({ input }) => (typeof input === 'number' || typeof input === 'boolean' ? 'must be text: put it in quotes' : undefined) }).min(1)
+export const text = () => z.string({ error: ({ input }) => (typeof input === 'number' || typeof input === 'boolean' ? 'must be text: put it in quotes' : undefined) }).min(1, { abort: true })
 
 /** Text for which `problem` finds nothing to say. */
 export const textThat = (problem: (text: string) => string | undefined) =>
@@ -107,3 +107,16 @@ export const writableFieldName = () => fieldName().refine((name) => !isHopByHop(
 
 /** Field name -> value. */
 export const fields = () => z.record(writableFieldName(), fieldValue())
+
+/** Fields for a target: as `fields`, and a Host that is one. */
+export const targetFields = () =>
+  fields().superRefine(({ host }, context) => {
+    if (host !== undefined && !/^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i.test(host))
+      context.addIssue({ code: 'custom', path: ['host'], message: 'is a host with an optional port' })
+  })
+
+/** Fields for a route: as `fields`, without Host, which is no field there but the authority of the request. */
+export const routeFields = () =>
+  fields().superRefine(({ host }, context) => {
+    if (host !== undefined) context.addIssue({ code: 'custom', path: ['host'], message: 'has no effect on a route: set it in requestHeaders of the pool' })
+  })
