@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { rawExchange, startOrigin } from '@proxy/testing'
 import { freePort } from '@proxy/testing/free-port'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { ask, listeningUrl, runCli, tempFile, tempFolder, until } from './helpers.ts'
+import { ask, entry, listeningUrl, runCli, tempFile, tempFolder, until } from './helpers.ts'
 
 const pool = 'pools: { web: { targets: ["http://127.0.0.1:9"] } }\n'
 
@@ -167,6 +167,16 @@ describe('bad input: status 2, one message, nothing listens', () => {
     expect((await without.exit).code).toBe(2)
     expect(without.stderr()).toBe('environment variable S3_BUCKET: stores.s3.bucket: is missing: text is wanted\n')
   })
+})
+
+// The libraries were loaded first: undici ended the process, with a stack and status 1, on a Node without what it uses.
+test('a Node that is too old: status 2 and the version that is wanted, before anything else is loaded', async () => {
+  const old = 'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "24.10.9" } })'
+  const cli = runCli(['--version'], { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(old)}` })
+  expect(await cli.exit).toEqual({ code: 2, signal: null })
+  expect(cli.stderr()).toBe('proxy-server needs Node 24.11 or newer; this is 24.10.9\n')
+  const imports = [...readFileSync(entry, 'utf8').matchAll(/^import\b.*?["']([^"']+)["'];?$/gm)].map(([, specifier]) => specifier)
+  expect(imports.filter((specifier) => !/^(?:node:)?fs$/.test(specifier as string))).toEqual([])
 })
 
 test('--help and --version', async () => {
