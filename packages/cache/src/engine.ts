@@ -1,4 +1,4 @@
-import { cacheResult, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { cacheResult, combined, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { answerFrom, applyConditions } from './answer.ts'
 import { isAuthorized } from './authorized.ts'
 import { Background } from './background.ts'
@@ -53,7 +53,12 @@ export class CacheEngine {
     const { method, headers } = request
     if (method !== 'GET' && method !== 'HEAD') return this.others.passUnsafe(request, next)
     if (request.body !== null) return this.pass(request, next, 'bypass')
-    const control = headers['cache-control'] === undefined ? (headers.pragma === 'no-cache' ? reload : undefined) : parseCacheControl(headers['cache-control'])
+    const control =
+      headers['cache-control'] === undefined
+        ? headers.pragma !== undefined && pragmaNoCache.test(combined(headers.pragma) as string)
+          ? reload
+          : undefined
+        : parseCacheControl(headers['cache-control'])
 
     const { clock, namespace, store, onStoreError } = this.options
     const base = cacheKey(namespace, request)
@@ -98,7 +103,7 @@ export class CacheEngine {
           entry = undefined
         } else if (staleMs >= 0) {
           const refreshing = (control === undefined || acceptsStale(control)) && staleMs < whileRevalidateMs(prepared.control, this.options.stale)
-          const detail = refreshing ? 'stale-while-revalidate' : clientTakesStale(control, prepared.control, staleMs) ? 'max-stale' : this.standsIn(key, entry) ? 'stale-if-error' : undefined
+          const detail = refreshing ? 'stale-while-revalidate' : clientTakesStale(control, prepared.control, ageMs, staleMs) ? 'max-stale' : this.standsIn(key, entry) ? 'stale-if-error' : undefined
           if (detail !== undefined) {
             try {
               const found: Found = { base, key, index, stale: bodiless(entry), fresh: false }
@@ -284,6 +289,8 @@ async function within(work: Promise<unknown>, ms: number): Promise<void> {
 }
 
 const metaOnly: GetOptions = { body: 'none' }
+/** Counts where there is no Cache-Control (RFC 9111 section 5.4); a list, in any case. */
+const pragmaNoCache = /(?:^|,)[ \t]*no-cache[ \t]*(?:,|$)/i
 const reload: CacheControl | undefined = parseCacheControl('no-cache')
 
 /** The fields of an answer for a client that it was not made for. */
