@@ -91,8 +91,32 @@ const datesDiffer = (d: LifetimeDisagreement): boolean =>
   ((d.from === 'expires' && typeof d.of.response.expires === 'string' && (otherDate(d.of.response.expires) || otherDate(d.of.response.date))) ||
     (d.from === 'last-modified' && d.of.response.expires !== '' && (otherDate(d.of.response['last-modified']) || otherDate(d.of.response.date))))
 const isMiss = (theirs: ReuseDisagreement['theirs']): boolean => !(theirs === 'fresh' || theirs === 'max-stale' || theirs === 'stale-while-revalidate')
-const forbidsStale = (control: CacheControl | undefined): boolean =>
-  control !== undefined && (control.noCache || control.proxyRevalidate || (control.sMaxage !== undefined && !control.staleWhileRevalidate && !control.staleIfError))
+/** By a Pragma that the other side does not see. */
+const isReload = (d: ReuseDisagreement): boolean => d.asked === undefined && d.of.again.headers.pragma === 'No-Cache'
+/** What keeps the response from being served stale: the first that says so. */
+const forbiddenBy = (control: CacheControl | undefined): 'no-cache' | 'proxy-revalidate' | 's-maxage' | undefined => {
+  if (control?.noCache) return 'no-cache'
+  if (control?.proxyRevalidate) return 'proxy-revalidate'
+  return control?.sMaxage !== undefined && !control.staleWhileRevalidate && !control.staleIfError ? 's-maxage' : undefined
+}
+/** Whether both requests say the same in these fields: members apart from case, order and repetition where that means nothing, whitespace everywhere. */
+const selectAlike = ({ again, request }: Case): boolean =>
+  ['accept-encoding', 'accept-language', 'x-a'].every((name) => {
+    const [before, now] = [request[name], again.headers[name]]
+    if (before === undefined || now === undefined) return before === now
+    const members = (value: string | string[]): string[] =>
+      String(value)
+        .split(',')
+        .map((member) => member.trim())
+    const meaning = (value: string | string[]): string => (name === 'x-a' ? members(value).join() : [...new Set(members(value).map((member) => member.toLowerCase()))].sort().join())
+    return meaning(before) === meaning(now)
+  })
+/** The same of the fields that Vary names. */
+const selectedAlike = (of: Case): boolean => {
+  const named = String(of.response.vary).toLowerCase()
+  const only = (fields: Case['request']): Case['request'] => Object.fromEntries(Object.entries(fields).filter(([name]) => named.includes(name)))
+  return selectAlike({ ...of, request: only(of.request), again: { ...of.again, headers: only(of.again.headers) } })
+}
 
 export const rulings: readonly Ruling[] = [
   {
@@ -324,7 +348,7 @@ export const rulings: readonly Ruling[] = [
     right: 'ours',
     section: '4.1',
     why: 'Fields match when one can be made of the other by normalising what does not differ in meaning: whitespace, case, the order of members of one weight.',
-    applies: reuse((d) => d.theirs === 'vary' && d.ours !== 'asks the origin')
+    applies: reuse((d) => d.theirs === 'vary' && d.ours !== 'asks the origin' && selectedAlike(d.of))
   },
   {
     name: 'Pragma beside Cache-Control',
@@ -345,7 +369,7 @@ export const rulings: readonly Ruling[] = [
     right: 'ours',
     section: '5.4, RFC 7234 5.4',
     why: 'no-cache is a literal of ABNF, compared without regard to case (RFC 5234 section 2.3).',
-    applies: reuse((d) => !isMiss(d.theirs) && d.ours === 'asks the origin' && d.asked === undefined && d.of.again.headers.pragma === 'No-Cache')
+    applies: reuse((d) => !isMiss(d.theirs) && d.ours === 'asks the origin' && isReload(d))
   },
   {
     name: 'max-stale to the second',
@@ -355,31 +379,54 @@ export const rulings: readonly Ruling[] = [
     applies: reuse((d) => d.theirs === 'stale' && d.ours === 'max-stale' && d.asked?.maxStale !== undefined && d.staleMs === d.asked.maxStale * 1000)
   },
   {
-    name: 'max-stale of what may not be served stale',
+    name: 'max-stale of no-cache',
     right: 'ours',
-    section: '4.2.4, 5.2.2.4, 5.2.2.8, 5.2.2.10',
-    why: 'no-cache, proxy-revalidate and s-maxage forbid a stale answer, whatever the client would take.',
-    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbidsStale(d.control))
+    section: '4.2.4, 5.2.2.4',
+    why: 'Such a response must not be used for another request without validation, whatever the client would take.',
+    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 'no-cache')
+  },
+  {
+    name: 'max-stale of proxy-revalidate',
+    right: 'ours',
+    section: '4.2.4, 5.2.2.8',
+    why: 'Once stale it must not be used by a shared cache without validation, whatever the client would take; the other side minds must-revalidate alone.',
+    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 'proxy-revalidate')
+  },
+  {
+    name: 'max-stale of s-maxage',
+    right: 'ours',
+    section: '4.2.4, 5.2.2.10',
+    why: 's-maxage incorporates proxy-revalidate for a shared cache.',
+    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 's-maxage')
   },
   {
     name: 'max-stale of what is not kept any longer',
     right: 'both',
     section: '4.2.4',
     why: 'max-stale allows a stale answer and requires none: a response is kept for as long as it can be confirmed, or served stale by what its origin says.',
-    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && !forbidsStale(d.control) && d.dropped)
+    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === undefined && d.dropped)
   },
   {
-    name: 'stale-while-revalidate of what may not be served stale',
+    name: 'stale-while-revalidate of no-cache',
     right: 'ours',
-    section: '4.2.4, 5.2.2.4, 5.2.2.8',
-    why: 'no-cache and proxy-revalidate forbid a stale answer: a directive that may be ignored does not take that back.',
-    applies: reuse((d) => d.theirs === 'stale-while-revalidate' && d.ours === 'asks the origin' && forbidsStale(d.control) && !(d.asked === undefined && d.of.again.headers.pragma === 'No-Cache'))
+    section: '4.2.4, 5.2.2.4',
+    why: 'no-cache forbids any use without validation: a directive that may be ignored does not take that back.',
+    applies: reuse((d) => d.theirs === 'stale-while-revalidate' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 'no-cache' && !isReload(d))
+  },
+  {
+    name: 'stale-while-revalidate of proxy-revalidate',
+    right: 'ours',
+    section: '4.2.4, 5.2.2.8',
+    why: 'proxy-revalidate forbids a stale answer: a directive that may be ignored does not take that back.',
+    applies: reuse((d) => d.theirs === 'stale-while-revalidate' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 'proxy-revalidate' && !isReload(d))
   },
   {
     name: 'stale-while-revalidate for a client that names an age',
     right: 'ours',
     section: '5.2.1.1, 5.2.1.3',
     why: 'With max-age, and without max-stale, the client does not wish for a stale response; with min-fresh it wants one that stays fresh.',
-    applies: reuse((d) => d.theirs === 'stale-while-revalidate' && d.ours === 'asks the origin' && !forbidsStale(d.control) && (d.asked?.maxAge !== undefined || d.asked?.minFresh !== undefined))
+    applies: reuse(
+      (d) => d.theirs === 'stale-while-revalidate' && d.ours === 'asks the origin' && forbiddenBy(d.control) === undefined && (d.asked?.maxAge !== undefined || d.asked?.minFresh !== undefined)
+    )
   }
 ]
