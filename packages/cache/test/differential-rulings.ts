@@ -93,11 +93,13 @@ const datesDiffer = (d: LifetimeDisagreement): boolean =>
 const isMiss = (theirs: ReuseDisagreement['theirs']): boolean => !(theirs === 'fresh' || theirs === 'max-stale' || theirs === 'stale-while-revalidate')
 /** By a Pragma that the other side does not see. */
 const isReload = (d: ReuseDisagreement): boolean => d.asked === undefined && d.of.again.headers.pragma === 'No-Cache'
-/** What keeps the response from being served stale: the first that says so. */
-const forbiddenBy = (control: CacheControl | undefined): 'no-cache' | 'proxy-revalidate' | 's-maxage' | undefined => {
-  if (control?.noCache) return 'no-cache'
-  if (control?.proxyRevalidate) return 'proxy-revalidate'
-  return control?.sMaxage !== undefined && !control.staleWhileRevalidate && !control.staleIfError ? 's-maxage' : undefined
+/** What keeps the response from being served stale. */
+const forbiddenBy = (control: CacheControl | undefined): 'no-cache' | 'proxy-revalidate' | 's-maxage' | 'several' | undefined => {
+  const by: ('no-cache' | 'proxy-revalidate' | 's-maxage')[] = []
+  if (control?.noCache) by.push('no-cache')
+  if (control?.proxyRevalidate) by.push('proxy-revalidate')
+  if (control?.sMaxage !== undefined && !control.staleWhileRevalidate && !control.staleIfError) by.push('s-maxage')
+  return by.length > 1 ? 'several' : by[0]
 }
 /** Whether both requests say the same in these fields: members apart from case, order and repetition where that means nothing, whitespace everywhere. */
 const selectAlike = ({ again, request }: Case): boolean =>
@@ -383,28 +385,41 @@ export const rulings: readonly Ruling[] = [
     right: 'ours',
     section: '4.2.4, 5.2.2.4',
     why: 'Such a response must not be used for another request without validation, whatever the client would take.',
-    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 'no-cache')
+    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 'no-cache' && !d.dropped)
   },
   {
     name: 'max-stale of proxy-revalidate',
     right: 'ours',
     section: '4.2.4, 5.2.2.8',
     why: 'Once stale it must not be used by a shared cache without validation, whatever the client would take; the other side minds must-revalidate alone.',
-    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 'proxy-revalidate')
+    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 'proxy-revalidate' && !d.dropped)
   },
   {
     name: 'max-stale of s-maxage',
     right: 'ours',
     section: '4.2.4, 5.2.2.10',
     why: 's-maxage incorporates proxy-revalidate for a shared cache.',
-    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 's-maxage')
+    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === 's-maxage' && !d.dropped)
+  },
+  {
+    name: 'a stale answer that several directives forbid',
+    right: 'ours',
+    section: '4.2.4',
+    why: 'Any one of no-cache, proxy-revalidate and s-maxage is enough.',
+    applies: reuse(
+      (d) =>
+        (d.theirs === 'max-stale' || d.theirs === 'stale-while-revalidate') &&
+        d.ours === 'asks the origin' &&
+        forbiddenBy(d.control) === 'several' &&
+        !(d.theirs === 'max-stale' ? d.dropped : isReload(d))
+    )
   },
   {
     name: 'max-stale of what is not kept any longer',
     right: 'both',
     section: '4.2.4',
     why: 'max-stale allows a stale answer and requires none: a response is kept for as long as it can be confirmed, or served stale by what its origin says.',
-    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && forbiddenBy(d.control) === undefined && d.dropped)
+    applies: reuse((d) => d.theirs === 'max-stale' && d.ours === 'asks the origin' && d.dropped)
   },
   {
     name: 'stale-while-revalidate of no-cache',
