@@ -1,4 +1,4 @@
-import { cacheResult, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { cacheResult, combined, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { answerFrom, applyConditions } from './answer.ts'
 import { clientKind, isAuthorized } from './authorized.ts'
 import { Background } from './background.ts'
@@ -8,7 +8,7 @@ import type { EngineOptions } from './engine-options.ts'
 import { onlyIfCached, originFailed } from './errors.ts'
 import { Fetcher, type Found } from './fetcher.ts'
 import { type Fill, type FillOutcome, Fills } from './fill.ts'
-import { currentAgeMs, responseControl } from './freshness.ts'
+import { currentAgeMs, isFresh, lifetimeMs, responseControl } from './freshness.ts'
 import { judge } from './judgement.ts'
 import { cacheKey, variantKey } from './key.ts'
 import { OtherMethods } from './other-methods.ts'
@@ -55,23 +55,28 @@ export class CacheEngine {
     const { method, headers } = request
     if (method !== 'GET' && method !== 'HEAD') return this.others.passUnsafe(request, next)
     if (request.body !== null) return this.pass(request, next, 'bypass')
-    const control = headers['cache-control'] === undefined ? (headers.pragma === 'no-cache' ? reload : undefined) : parseCacheControl(headers['cache-control'])
+    const control =
+      headers['cache-control'] === undefined
+        ? headers.pragma !== undefined && pragmaNoCache.test(combined(headers.pragma) as string)
+          ? reload
+          : undefined
+        : parseCacheControl(headers['cache-control'])
 
     const { clock, namespace, purges, stale, store, onStoreError } = this.options
     const base = cacheKey(namespace, request)
-    const { storedCount } = this.fills
+    const { invalidatedCount, storedCount } = this.fills
     const want = method === 'HEAD' || headers.range !== undefined ? metaOnly : undefined
     let key = base
     let index: StoredMeta | undefined
     let entry: CacheEntry | undefined
     try {
-      entry = await store.get(base, want)
+      entry = this.unlessOutdated(await store.get(base, want))
       if (entry?.meta.vary !== undefined) {
         index = entry.meta
         entry.discard()
         entry = undefined
         key = variantKey(base, index.vary as NonNullable<typeof index.vary>, headers)
-        entry = await store.get(key, want)
+        entry = this.unlessOutdated(await store.get(key, want))
       }
     } catch (error) {
       onStoreError(error)
@@ -103,7 +108,7 @@ export class CacheEngine {
         const detail = judgement === 'stale' ? (this.standsIn(key, entry) ? 'stale-if-error' : undefined) : judgement === 'request' ? undefined : judgement
         if (detail !== undefined) {
           try {
-            const found: Found = { base, key, index, stale: bodiless(entry), fresh: false }
+            const found: Found = { base, key, index, since: invalidatedCount, stale: bodiless(entry), fresh: false }
             const answer = await this.answerStale(entry, request, { hit: true, fwd, detail })
             if (judgement === 'stale-while-revalidate') this.refresher.start(found, request, next, isAuthorized(request))
             return answer
@@ -121,7 +126,13 @@ export class CacheEngine {
       throw onlyIfCached()
     }
     // Awaited: an async function that returns a promise takes two more turns to settle.
-    return await this.forward({ base, key, index, stale: entry, fresh: fwd === 'request' }, request, next, control, fwd, retried)
+    return await this.forward({ base, key, index, since: invalidatedCount, stale: entry, fresh: fwd === 'request' }, request, next, control, fwd, retried)
+  }
+
+  private unlessOutdated(entry: CacheEntry | undefined): CacheEntry | undefined {
+    if (entry === undefined || !this.fills.isOutdated(entry.meta)) return entry
+    entry.discard()
+    return undefined
   }
 
   private prepare(meta: StoredMeta): Prepared {
@@ -141,12 +152,23 @@ export class CacheEngine {
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
     const part = request.headers.range !== undefined
     const running = part || authorized || control?.noCache || known !== undefined ? undefined : this.fills.find(found.key)
-    if (running !== undefined) return this.join(running, found, request, next, fwd, retried)
+    if (running !== undefined && this.mayJoin(running, control)) return this.join(running, found, request, next, fwd, retried)
     // A HEAD alone brings nothing to store.
     if (!part && request.method === 'GET' && !control?.noStore) return this.lead(found, request, next, fwd, authorized, known !== undefined)
     if (found.stale !== undefined && request.method === 'HEAD' && !part && !control?.noStore) return this.others.passHead(request, next, fwd, found.key, found.stale)
     found.stale?.discard()
     return this.pass(request, next, fwd, control?.noStore ? 'request-no-store' : part ? 'range' : 'method')
+  }
+
+  /** An answer whose header came before this request did is used like a stored one: while it is fresh. Its body, or the store, may take longer than that. */
+  private mayJoin(fill: Fill, control: CacheControl | undefined): boolean {
+    if (fill.meta === undefined) return true
+    const { clock, freshness } = this.options
+    const [lifetime, ageMs] = [lifetimeMs(fill.meta, freshness), currentAgeMs(fill.meta, clock.wallMs())]
+    if (isFresh(lifetime, ageMs, control)) return true
+    // Who comes next joins the one that is asked for now.
+    if (ageMs >= lifetime) this.fills.close(fill)
+    return false
   }
 
   private async lead(found: Found, request: ProxyRequest, next: Handler, fwd: ForwardReason, authorized: boolean, alone: boolean): Promise<ProxyResponse> {
@@ -197,7 +219,8 @@ export class CacheEngine {
 
   private async join(fill: Fill, found: Found, request: ProxyRequest, next: Handler, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
     const { stale } = found
-    const { name } = this.options
+    const { clock, freshness, name } = this.options
+    const { meta } = fill
     let result: FillOutcome
     try {
       result = await fill.outcome
@@ -230,8 +253,14 @@ export class CacheEngine {
       const body = request.method === 'HEAD' ? null : result.body.reader()
       if (body !== undefined) {
         request.exchange.set(cacheResult, 'collapsed')
-        const headers = forOthers(result.headers, this.options.freshness.targets)
-        addCacheStatus(headers, forwardedStatus(name, { fwd, collapsed: true, ttl: result.ttlSeconds }))
+        const headers = forOthers(result.headers, freshness.targets)
+        let ttl = result.ttlSeconds
+        if (meta !== undefined) {
+          const ageMs = currentAgeMs(meta, clock.wallMs())
+          headers.age = String(Math.floor(ageMs / 1000))
+          ttl = Math.floor((lifetimeMs(meta, freshness) - ageMs) / 1000)
+        }
+        addCacheStatus(headers, forwardedStatus(name, { fwd, collapsed: true, ttl }))
         return applyConditions({ status: result.status, headers, body }, request)
       }
     }
@@ -320,6 +349,8 @@ async function within(work: Promise<unknown>, ms: number): Promise<void> {
 }
 
 const metaOnly: GetOptions = { body: 'none' }
+/** Counts where there is no Cache-Control (RFC 9111 section 5.4); a list, in any case. */
+const pragmaNoCache = /(?:^|,)[ \t]*no-cache[ \t]*(?:,|$)/i
 const reload: CacheControl | undefined = parseCacheControl('no-cache')
 
 /** The fields of an answer for a client that it was not made for. */

@@ -32,8 +32,7 @@ export function recordOf(
   delete headers['content-length']
   delete headers['cache-status']
   delete headers.trailer
-  const control = responseControl(answer.headers, options.freshness.targets)
-  if (control !== undefined) for (const name of control.withheld) delete headers[name]
+  withhold(headers, answer.headers, options)
   // RFC 9110 section 6.6.1: who has a clock and stores an answer without a Date gives it one.
   headers.date ??= new Date(times.responseTime).toUTCString()
   const meta = {
@@ -56,10 +55,17 @@ export function recordOf(
 export function renewedRecord(options: EngineOptions, stale: CacheMeta, from304: Readonly<HeaderMap>, times: Times): CacheMeta {
   const headers = createHeaders(stale.headers)
   updateFields(headers, from304)
+  withhold(headers, headers, options)
   if (from304.date === undefined) headers.date = new Date(times.responseTime).toUTCString()
   const { requestTime, responseTime } = times
   const renewed = { ...stale, headers, requestTime, responseTime, initialAgeMs: initialAgeMs(from304, requestTime, responseTime) }
   return { ...renewed, keepUntil: keepUntil(options, stale.status, headers, responseTime, lifetimeMs(renewed, options.freshness), renewed.initialAgeMs) }
+}
+
+/** Removes what its answer keeps from shared caches. */
+function withhold(headers: HeaderMap, said: Readonly<HeaderMap>, options: EngineOptions): void {
+  const control = responseControl(said, options.freshness.targets)
+  if (control !== undefined) for (const name of control.withheld) delete headers[name]
 }
 
 /** The base record that leads to a variant. It has no fields and no body of its own. */
