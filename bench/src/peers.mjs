@@ -88,7 +88,7 @@ export async function nginx(origin) {
     `daemon off; master_process off; pid ${dir}/nginx.pid; error_log /dev/null;
 events { worker_connections 4096; }
 http {
-  access_log off; keepalive_requests 1000000000; sendfile on; tcp_nopush on; tcp_nodelay on;
+  access_log off; keepalive_requests 1000000000; sendfile on; tcp_nopush off; tcp_nodelay on;
   client_body_temp_path ${dir}/b; proxy_temp_path ${dir}/p; fastcgi_temp_path ${dir}/f; uwsgi_temp_path ${dir}/u; scgi_temp_path ${dir}/s;
   proxy_cache_path ${dir}/cache levels=1:2 keys_zone=c:10m max_size=100m use_temp_path=off;
   upstream o { server ${origin.replace('http://', '')}; keepalive 256; keepalive_requests 1000000000; }

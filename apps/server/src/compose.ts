@@ -1,4 +1,4 @@
-import { cache } from '@proxy/cache'
+import { type CacheMiddleware, cache, type Purge, type PurgeResult } from '@proxy/cache'
 import { compose, type Handler, type Middleware } from '@proxy/pipeline'
 import { authLayer } from './access.ts'
 import type { RouteSettings, Settings } from './config/schema.ts'
@@ -14,6 +14,8 @@ import { within } from './within.ts'
 /** Everything behind the listeners. */
 export interface Pipelines {
   readonly handler: Handler
+  /** Forgets what the caches of all routes hold of something, or makes it stale. Throws TypeError for a purge that names nothing or too much. */
+  purge(purge: Purge): Promise<PurgeResult>
   /** Waits up to `graceMs` for what the cache is still fetching and writing, and lets go of every connection. */
   close(graceMs: number): Promise<void>
 }
@@ -25,7 +27,7 @@ export async function composeProxy(settings: Settings, onStoreFault: OnStoreFaul
   const stores = await openStores(settings, onStoreFault)
   const limit = settings.rateLimit === undefined ? undefined : limitLayer(settings.rateLimit, stores.redis, (reason, error) => onStoreFault('redis', error ?? new Error(`rate limit: ${reason}`)))
   const auth = settings.auth === undefined ? undefined : authLayer(settings.auth)
-  const caches: { drain(): Promise<void> }[] = []
+  const caches: CacheMiddleware[] = []
 
   const routes = settings.routes.map((route): Route => {
     const layers: Middleware[] = []
@@ -49,6 +51,10 @@ export async function composeProxy(settings: Settings, onStoreFault: OnStoreFaul
 
   return {
     handler: trace({ trustedProxies: settings.trustedProxies })(routeRequests(routes, settings.admin.prefix)),
+    async purge(purge) {
+      const results = await Promise.all(caches.map((layer) => layer.purge(purge)))
+      return { touched: results.reduce((sum, { touched }) => sum + touched, 0) }
+    },
     async close(graceMs) {
       await within(graceMs, Promise.all(caches.map((layer) => layer.drain())))
       await stores.close()

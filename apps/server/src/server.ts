@@ -47,7 +47,14 @@ export async function createServer(config: Config, options: ServerOptions = {}):
   const proxy = await composeProxy(settings, (store, error) => faults.report(store, error))
   const done = onDone(metrics, settings.observability.accessLog ? accessLog(log.logger, mask) : undefined)
   const data = toNode(proxy.handler, { trustedProxies: settings.trustedProxies, ...(done !== undefined && { onDone: done }) })
-  const admin = adminApp({ settings, metrics, state: () => lifecycle.state, onError: (error) => log.logger.error({ error: describeError(error, mask) }, 'admin request failed') })
+  const admin = adminApp({
+    settings,
+    metrics,
+    state: () => lifecycle.state,
+    onError: (error) => log.logger.error({ error: describeError(error, mask) }, 'admin request failed'),
+    purge: (purge) => proxy.purge(purge),
+    onAudit: (call) => log.logger.info(call, 'admin call')
+  })
   const onAdmin = getRequestListener(admin.fetch, { overrideGlobalObjects: false })
   const { prefix } = settings.admin
   // Proxied requests do not pass through Hono: it costs as much as everything this server adds to node:http.

@@ -11,7 +11,7 @@ const pools = { web: { targets: ['http://127.0.0.1:1'] } }
 /** Asks for the metrics as a peer at `address` would. */
 async function asPeer(address: string, admin: object, headers: Record<string, string> = {}, trustedProxies: string[] = []): Promise<number> {
   const settings = resolveConfig({ pools, admin, trustedProxies })
-  const app = adminApp({ settings, metrics: new Metrics(), state: () => 'ready', onError: () => {} })
+  const app = adminApp({ settings, metrics: new Metrics(), state: () => 'ready', onError: () => {}, purge: async () => ({ touched: 0 }), onAudit: () => {} })
   const response = await app.request('http://x/_proxy/metrics', { headers }, { incoming: { socket: { remoteAddress: address } } } as never)
   return response.status
 }
@@ -68,7 +68,7 @@ describe('the reserved prefix', () => {
   test('not ready once it is draining, on a connection that is still open', async () => {
     const proxy = await startProxy({ pools })
     const settings = resolveConfig({ pools })
-    const app = adminApp({ settings, state: () => 'draining', onError: () => {} })
+    const app = adminApp({ settings, state: () => 'draining', onError: () => {}, purge: async () => ({ touched: 0 }), onAudit: () => {} })
     const response = await app.request('http://x/_proxy/ready')
     expect(response.status).toBe(503)
     expect(await response.json()).toEqual({ status: 'draining' })
@@ -101,5 +101,64 @@ describe('the reserved prefix', () => {
     expect((await ask(`${proxy.url}/_proxy/health`)).status).toBe(200)
     await proxy.server.close(0)
     await Promise.all(hanging)
+  })
+})
+
+describe('purging', () => {
+  const key = 'correct-horse-battery'
+  async function start(admin: object = { key }) {
+    const origin = await startOrigin((_, response) => response.writeHead(200, { 'cache-control': 'max-age=60', 'surrogate-key': 'one' }).end('text'))
+    onTestFinished(() => origin.close())
+    const proxy = await startProxy({ pools: { web: { targets: [origin.url] } }, routes: [{ pool: 'web' }, { pool: 'web', match: { path: '/other' } }], admin })
+    const purge = (body: unknown, headers: Record<string, string> = { 'x-api-key': key }) =>
+      ask(`${proxy.url}/_proxy/purge`, { method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body), headers })
+    const status = async (path: string) => String((await ask(proxy.url + path)).headers['cache-status'])
+    return { proxy, purge, status }
+  }
+
+  test('by URL, over all routes, with the key; an audit line says who and what', async () => {
+    const { proxy, purge, status } = await start()
+    for (const path of ['/a', '/b', '/other']) await status(path)
+    expect(await purge({ url: `${proxy.url}/a` })).toMatchObject({ status: 200, text: '{"touched":1}', headers: { 'cache-control': 'no-store' } })
+    expect(await status('/a')).toContain('fwd=uri-miss')
+    expect(await status('/b')).toContain('hit')
+    expect((await purge({ tag: 'one', soft: true }, { authorization: `Bearer ${key}` })).text).toBe('{"touched":3}')
+    expect(await status('/other')).toContain('fwd=stale')
+    expect((await purge({ all: true })).text).toBe('{"touched":3}')
+    const lines = proxy.lines.filter(({ msg }) => msg === 'admin call')
+    expect(lines[0]).toMatchObject({ level: 'info', action: 'purge', peer: '127.0.0.1', status: 200, details: { url: `${proxy.url}/a`, touched: 1 } })
+    expect(lines).toHaveLength(3)
+    expect(proxy.logText()).not.toContain(key)
+  })
+
+  test('not from this machine without the key, and not at all where none is configured', async () => {
+    const { proxy, purge } = await start()
+    expect((await purge({ all: true }, {})).status).toBe(401)
+    expect((await purge({ all: true }, { 'x-api-key': 'wrong' })).status).toBe(401)
+    expect(proxy.lines.filter(({ msg, status }) => msg === 'admin call' && status === 401)).toHaveLength(2)
+    const open = await start({})
+    expect((await open.purge({ all: true })).status).toBe(403)
+    expect((await ask(`${proxy.url}/_proxy/purge`, { headers: { 'x-api-key': key } })).status).toBe(405)
+  })
+
+  test.each([
+    ['', 'a JSON object is wanted'],
+    ['[]', 'a JSON object is wanted'],
+    ['{"all":true', 'a JSON object is wanted'],
+    [{}, 'exactly one'],
+    [{ url: '/a' }, 'must be an http or https URL'],
+    [{ prefix: '*' }, 'must be an http or https URL'],
+    [{ tag: '' }, 'tag is empty'],
+    [{ everything: true }, 'unknown key \\"everything\\"'],
+    [{ all: true, soft: 'yes' }, 'soft must be true or false']
+  ])('what names nothing is refused: %j', async (body, message) => {
+    const { purge } = await start()
+    const { status, text } = await purge(body)
+    expect([status, text]).toEqual([400, expect.stringContaining(message)])
+  })
+
+  test('a body that no purge can be is not read', async () => {
+    const { purge } = await start()
+    expect((await purge({ url: `http://x/${'a'.repeat(20_000)}` })).status).toBe(413)
   })
 })

@@ -35,3 +35,8 @@ export function addCacheStatus(headers: HeaderMap, member: string): void {
   const before = combined(headers['cache-status'])
   headers['cache-status'] = before === undefined ? member : `${before}, ${member}`
 }
+
+/** Seconds that a response is still fresh, so that Age and it add up to the lifetime. Below 0 once it is stale. */
+export function ttlSeconds(lifetimeMs: number, ageMs: number): number {
+  return Math.floor(lifetimeMs / 1000) - Math.floor(ageMs / 1000)
+}

@@ -1,5 +1,6 @@
 import type { Clock } from '@proxy/pipeline'
 import type { FreshnessPolicy } from './freshness.ts'
+import type { PurgeLog } from './purge-log.ts'
 import type { StalePolicy } from './staleness.ts'
 import type { CacheStore } from './store.ts'
 
@@ -10,6 +11,7 @@ export interface EngineOptions {
   readonly name: string
   readonly freshness: FreshnessPolicy
   readonly stale: StalePolicy
+  readonly purges: PurgeLog
   readonly connectErrorTtlMs: number
   readonly maxObjectBytes: number
   readonly windowBytes: number

@@ -1,22 +1,24 @@
 import { cacheResult, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { answerFrom, applyConditions } from './answer.ts'
-import { isAuthorized } from './authorized.ts'
+import { clientKind, isAuthorized } from './authorized.ts'
 import { Background } from './background.ts'
 import { type CacheControl, parseCacheControl } from './cache-control.ts'
-import { addCacheStatus, type ForwardedStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
+import { addCacheStatus, type ForwardedStatus, type ForwardReason, forwardedStatus, ttlSeconds } from './cache-status.ts'
 import type { EngineOptions } from './engine-options.ts'
-import { onlyIfCached } from './errors.ts'
+import { onlyIfCached, originFailed } from './errors.ts'
 import { Fetcher, type Found } from './fetcher.ts'
 import { type Fill, type FillOutcome, Fills } from './fill.ts'
-import { currentAgeMs, isFresh, responseControl } from './freshness.ts'
+import { currentAgeMs, responseControl } from './freshness.ts'
+import { judge } from './judgement.ts'
 import { cacheKey, variantKey } from './key.ts'
 import { OtherMethods } from './other-methods.ts'
 import { pass } from './pass.ts'
 import { Prepared } from './prepared.ts'
+import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
+import { MemoryPurgeLog } from './purge-log.ts'
 import { bodiless, Refresher } from './refresher.ts'
-import { clientTakesStale, whileRevalidateMs } from './staleness.ts'
 import type { CacheEntry, CacheMeta, GetOptions, StoredMeta } from './store.ts'
-import { Uncacheable } from './uncacheable.ts'
+import { type Mark, Uncacheable } from './uncacheable.ts'
 
 /** The decisions of a shared cache over one store: look up, serve, confirm, fetch once for all who wait, forget. */
 export class CacheEngine {
@@ -55,7 +57,7 @@ export class CacheEngine {
     if (request.body !== null) return this.pass(request, next, 'bypass')
     const control = headers['cache-control'] === undefined ? (headers.pragma === 'no-cache' ? reload : undefined) : parseCacheControl(headers['cache-control'])
 
-    const { clock, namespace, store, onStoreError } = this.options
+    const { clock, namespace, purges, stale, store, onStoreError } = this.options
     const base = cacheKey(namespace, request)
     const { storedCount } = this.fills
     const want = method === 'HEAD' || headers.range !== undefined ? metaOnly : undefined
@@ -81,7 +83,8 @@ export class CacheEngine {
       const prepared = this.prepare(meta)
       const now = clock.wallMs()
       const ageMs = currentAgeMs(meta, now)
-      if (isFresh(prepared.lifetimeMs, ageMs, control)) {
+      const judgement = judge(meta, prepared, { control, ageMs, now, purges, policy: stale })
+      if (judgement === 'fresh') {
         try {
           const answer = await answerFrom(entry, meta, prepared.headers(ageMs), request)
           request.exchange.set(cacheResult, meta.status >= 400 ? 'negative-hit' : 'hit')
@@ -90,25 +93,23 @@ export class CacheEngine {
           this.dropBroken(key, entry, error)
           entry = undefined
         }
+      } else if (judgement === 'gone' || judgement === 'purged') {
+        entry.discard()
+        if (judgement === 'purged') this.remove(key, entry.version)
+        else fwd = 'stale'
+        entry = undefined
       } else {
-        const staleMs = ageMs - prepared.lifetimeMs
-        fwd = staleMs < 0 ? 'request' : 'stale'
-        if (now >= meta.keepUntil) {
-          entry.discard()
-          entry = undefined
-        } else if (staleMs >= 0) {
-          const refreshing = (control === undefined || acceptsStale(control)) && staleMs < whileRevalidateMs(prepared.control, this.options.stale)
-          const detail = refreshing ? 'stale-while-revalidate' : clientTakesStale(control, prepared.control, staleMs) ? 'max-stale' : this.standsIn(key, entry) ? 'stale-if-error' : undefined
-          if (detail !== undefined) {
-            try {
-              const found: Found = { base, key, index, stale: bodiless(entry), fresh: false }
-              const answer = await this.answerStale(entry, request, { hit: true, fwd, detail })
-              if (refreshing) this.refresher.start(found, request, next, isAuthorized(request))
-              return answer
-            } catch (error) {
-              this.dropBroken(key, entry, error)
-              entry = undefined
-            }
+        fwd = judgement === 'request' ? 'request' : 'stale'
+        const detail = judgement === 'stale' ? (this.standsIn(key, entry) ? 'stale-if-error' : undefined) : judgement === 'request' ? undefined : judgement
+        if (detail !== undefined) {
+          try {
+            const found: Found = { base, key, index, stale: bodiless(entry), fresh: false }
+            const answer = await this.answerStale(entry, request, { hit: true, fwd, detail })
+            if (judgement === 'stale-while-revalidate') this.refresher.start(found, request, next, isAuthorized(request))
+            return answer
+          } catch (error) {
+            this.dropBroken(key, entry, error)
+            entry = undefined
           }
         }
       }
@@ -135,8 +136,8 @@ export class CacheEngine {
   /** Nothing fresh is stored: ask the origin, or join who is asking already. */
   private forward(found: Found, request: ProxyRequest, next: Handler, control: CacheControl | undefined, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
     const authorized = isAuthorized(request)
-    const known = found.stale === undefined ? this.uncacheable.find(found.key, this.options.clock.monotonicMs(), authorized) : undefined
-    if (known?.bypass) return this.pass(request, next, fwd, known.reason)
+    const known = found.stale === undefined ? this.uncacheable.find(found.key, clientKind(request), this.options.clock.monotonicMs()) : undefined
+    if (known?.bypass) return this.passMarked(found.key, known, request, next, fwd)
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
     const part = request.headers.range !== undefined
     const running = part || authorized || control?.noCache || known !== undefined ? undefined : this.fills.find(found.key)
@@ -183,12 +184,13 @@ export class CacheEngine {
     stale?.discard()
     request.exchange.set(cacheResult, 'miss')
     if (result.kind === 'shared') {
+      if (alone) this.uncacheable.forget(found.key)
       const headers = createHeaders(result.headers)
       addCacheStatus(headers, forwardedStatus(name, { fwd, stored: result.stored, ttl: result.ttlSeconds }))
       return applyConditions({ status: result.status, headers, body: result.leaderBody }, request)
     }
     const { response, reason } = result as Extract<FillOutcome, { kind: 'unshared' }>
-    this.uncacheable.add(found.key, reason, response.status, this.options.clock.monotonicMs(), { authorized, personal: authorized || request.headers.cookie !== undefined })
+    this.uncacheable.add(found.key, clientKind(request), reason, response.status, this.options.clock.monotonicMs())
     addCacheStatus(response.headers, forwardedStatus(name, { fwd, detail: reason }))
     return applyConditions(response, request)
   }
@@ -233,6 +235,11 @@ export class CacheEngine {
         return applyConditions({ status: result.status, headers, body }, request)
       }
     }
+    // The next of those who waited asks again, for all of them; when that fails too, they are told, and do not all ask an origin that is unwell.
+    if (result.kind === 'unshared' && result.response.status >= 500) {
+      if (retried) throw originFailed(result.response.status)
+      return this.handle(request, next, true)
+    }
     // Its first bytes have passed, and a store like S3 gives nothing of it before it has all. The fill goes at its readers' pace: it is not waited for without end.
     if (result.kind === 'shared' && result.stored && matches && !retried) await within(result.body.stored(), this.options.storeStallMs)
     // What the leader got is not for this client, or no longer to be had from its first byte: the store may have it, or another fill be running.
@@ -244,7 +251,7 @@ export class CacheEngine {
     const prepared = this.prepare({ ...meta, length: entry.meta.length })
     const ageMs = currentAgeMs(meta, this.options.clock.wallMs())
     const headers = prepared.headers(ageMs)
-    headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: Math.floor((prepared.lifetimeMs - ageMs) / 1000) })
+    headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: ttlSeconds(prepared.lifetimeMs, ageMs) })
     return answerFrom(entry, meta, headers, request)
   }
 
@@ -258,7 +265,7 @@ export class CacheEngine {
     const prepared = this.prepare(entry.meta)
     const ageMs = currentAgeMs(entry.meta, this.options.clock.wallMs())
     const headers = prepared.headers(ageMs)
-    headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: Math.floor((prepared.lifetimeMs - ageMs) / 1000) })
+    headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: ttlSeconds(prepared.lifetimeMs, ageMs) })
     const answer = await answerFrom(entry, entry.meta, headers, request)
     request.exchange.set(cacheResult, 'stale')
     return answer
@@ -267,7 +274,36 @@ export class CacheEngine {
   /** An entry whose body does not open is a miss, and is not found again. */
   private dropBroken(key: string, entry: CacheEntry, error: unknown): void {
     this.options.onStoreError(error)
-    this.background.add(this.fetcher.attempt(() => this.options.store.delete(key, entry.version)))
+    this.remove(key, entry.version)
+  }
+
+  private remove(key: string, version: string): void {
+    this.background.add(this.fetcher.attempt(() => this.options.store.delete(key, version)))
+  }
+
+  /** Forgets, or makes stale, what `purge` names; also what is just being fetched. Counts from when it resolves. */
+  async purge(purge: Purge): Promise<PurgeResult> {
+    const { clock, namespace, purges, store } = this.options
+    const record = purgeRecord(purge, namespace, clock.wallMs())
+    this.fills.forget()
+    await purges.add(record)
+    const judged = new MemoryPurgeLog()
+    await judged.add(record)
+    const matches = (meta: StoredMeta): boolean => {
+      const { hardAt, softAt } = judged.verdict(meta)
+      return meta.vary === undefined && Math.max(hardAt, softAt) >= meta.requestTime
+    }
+    if (store.sweep === undefined) return { touched: 0 }
+    return { touched: await store.sweep(matches, record.soft) }
+  }
+
+  /** Goes by the cache, for as long as that is right. */
+  private async passMarked(key: string, mark: Mark, request: ProxyRequest, next: Handler, fwd: ForwardReason): Promise<ProxyResponse> {
+    request.exchange.set(cacheResult, 'miss')
+    const response = await next(request)
+    if (this.fetcher.isStorable(request, response)) this.uncacheable.forget(key)
+    addCacheStatus(response.headers, forwardedStatus(this.options.name, { fwd, detail: mark.reason }))
+    return response
   }
 
   private pass(request: ProxyRequest, next: Handler, fwd: ForwardReason, detail?: string): Promise<ProxyResponse> {
@@ -292,9 +328,4 @@ function forOthers(from: Readonly<HeaderMap>, targets: readonly string[]): Heade
   const control = responseControl(from, targets)
   if (control !== undefined) for (const name of control.withheld) delete headers[name]
   return headers
-}
-
-/** A client that names an age or a remaining time does not want a stale response, unless it says that too (RFC 9111 section 5.2.1). */
-function acceptsStale(control: CacheControl): boolean {
-  return !control.noCache && control.maxAge === undefined && control.minFresh === undefined
 }

@@ -10,6 +10,17 @@ export function wrongLength(what: string): ProxyError {
   return new ProxyError(`the origin sent ${what}`, { code: 'BODY_BROKEN', status: 502, source: 'upstream', proxyStatus: 'http_response_incomplete' })
 }
 
+/** What a client waited for turned out to be a failure of the origin that was not meant for it, twice. `status` is the origin's. */
+export function originFailed(status: number): ProxyError {
+  return new ProxyError(`the origin answered ${status} to the request that was waited for`, {
+    code: 'CACHE_ORIGIN_FAILED',
+    status,
+    source: 'upstream',
+    retryable: true,
+    proxyStatus: 'http_response_incomplete'
+  })
+}
+
 /** A reader needs bytes that are neither in the window nor in the store. */
 export function readerLost(): ProxyError {
   return new ProxyError('a slow reader fell behind a response that is not kept', { code: 'CACHE_READER_LOST', status: 502, source: 'proxy' })

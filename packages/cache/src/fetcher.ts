@@ -1,6 +1,8 @@
 import { createHeaders, derive, discardBody, errorResponse, type Handler, type HeaderMap, neverAborted, type ProxyRequest, type ProxyResponse, toProxyError, toSource } from '@proxy/pipeline'
+import { isAuthorized } from './authorized.ts'
 import type { Background } from './background.ts'
 import { parseCacheControl } from './cache-control.ts'
+import { ttlSeconds } from './cache-status.ts'
 import { addValidators, confirms, hasValidator, removeConditions } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { Fill, FillOutcome, Fills } from './fill.ts'
@@ -112,6 +114,19 @@ export class Fetcher {
     return next(derive(request, { headers, signal: neverAborted }))
   }
 
+  /** Whether an answer that went by the cache could have been stored, as far as it says itself. */
+  isStorable(request: ProxyRequest, { status, headers }: ProxyResponse): boolean {
+    const { clock, freshness } = this.options
+    const said = responseControl(headers, freshness.targets)
+    // Most of those that go by the cache say so: no need to look at dates then.
+    if ((said?.noStore && !said.mustUnderstand) || said?.private) return false
+    const responseTime = clock.wallMs()
+    return storability(
+      { method: 'GET', authorized: isAuthorized(request), requestNoStore: false, status, headers, responseTime, initialAgeMs: initialAgeMs(headers, responseTime, responseTime) },
+      freshness
+    ).store
+  }
+
   /** Shares and stores the answer, or leaves it to the leader alone. */
   private decide(fill: Fill, found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean, whole: boolean): FillOutcome {
     const { freshness, maxObjectBytes, store, windowBytes } = this.options
@@ -153,8 +168,7 @@ export class Fetcher {
     this.background.add(this.finish(fill, body))
     const stored = writer.failed !== true
     const leaderBody = body.begin(toSource(response.body))
-    const ttlSeconds = Math.max(0, Math.floor((decision.lifetimeMs - meta.initialAgeMs) / 1000))
-    return { kind: 'shared', status, headers, body, leaderBody, vary, key, ttlSeconds, stored }
+    return { kind: 'shared', status, headers, body, leaderBody, vary, key, ttlSeconds: Math.max(0, ttlSeconds(decision.lifetimeMs, meta.initialAgeMs)), stored }
   }
 
   private unshared(fill: Fill, { key, stale }: Found, response: ProxyResponse, reason: NotStoredReason): FillOutcome {

@@ -124,6 +124,11 @@ export class Fills {
     return (this.stored.get(base) ?? 0) > count
   }
 
+  /** Nobody joins what is under way: it was asked for before something was purged, and may be part of that. It is judged when it is found in the store. */
+  forget(): void {
+    for (const fill of this.running) this.close(fill)
+  }
+
   /** What is on its way for `base` was asked for before it changed: nobody new gets it, and it is not kept. */
   invalidate(base: string): void {
     for (const fill of this.running) {

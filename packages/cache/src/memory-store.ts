@@ -32,6 +32,9 @@ export interface MemoryStoreStats {
   readonly refused: number
 }
 
+/** Entries that a sweep looks at before others get their turn. */
+const SWEEP_SLICE = 1000
+
 /** A committed entry. It is what `get` resolves to: a hit allocates nothing. */
 class Node implements CacheEntry, Resident {
   // What a hit needs comes first, side by side.
@@ -132,6 +135,19 @@ export class MemoryStore implements CacheStore {
     this.eviction.remove(node)
     this.bytes -= node.bytes
     return Promise.resolve(true)
+  }
+
+  async sweep(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number> {
+    let found = 0
+    let seen = 0
+    for (const node of this.nodes.values()) {
+      if (matches(node.meta)) {
+        found++
+        if (!keep) this.remove(node)
+      }
+      if (++seen % SWEEP_SLICE === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+    return found
   }
 
   close(): Promise<void> {

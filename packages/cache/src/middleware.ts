@@ -1,6 +1,8 @@
 import { type Clock, type Middleware, systemClock } from '@proxy/pipeline'
 import { CacheEngine } from './engine.ts'
 import type { Heuristic } from './freshness.ts'
+import type { Purge, PurgeResult } from './purge.ts'
+import { MemoryPurgeLog, type PurgeLog } from './purge-log.ts'
 import type { StalePolicy } from './staleness.ts'
 import type { CacheStore } from './store.ts'
 import type { StatusPattern, TtlRule } from './ttl-rules.ts'
@@ -32,6 +34,8 @@ export interface CacheOptions {
   readonly storeStallMs?: number
   /** How long a stale response that can be confirmed is kept. Milliseconds. Default one day. */
   readonly keepStaleMs?: number
+  /** Where purges are noted: one that outlives the process, for stores that do. Default: in memory, of this cache alone. */
+  readonly purgeLog?: PurgeLog
   readonly clock?: Clock
   /** Told of every store operation that failed. The request was served without it. Must not throw. */
   readonly onStoreError?: (error: unknown) => void
@@ -48,6 +52,8 @@ export interface CacheMiddleware extends Middleware {
   /** Resolves when the fills and store writes under way have ended. For an orderly end, before the store is closed. */
   drain(): Promise<void>
   stats(): CacheStats
+  /** Forgets what is stored, or makes it stale, for this cache's namespace. What is being fetched meanwhile counts as well. Throws TypeError for a purge that names nothing or too much. */
+  purge(purge: Purge): Promise<PurgeResult>
 }
 
 export interface CacheStats {
@@ -78,6 +84,7 @@ export function cache(options: CacheOptions): CacheMiddleware {
       ifUnreachableMs: amount('stale.ifUnreachableMs', options.stale?.ifUnreachableMs, 24 * 3_600_000),
       ifErrorMs: amount('stale.ifErrorMs', options.stale?.ifErrorMs, 0)
     },
+    purges: options.purgeLog ?? new MemoryPurgeLog(),
     connectErrorTtlMs: amount('connectErrorMs', negative?.connectErrorMs, 0),
     maxObjectBytes: amount('maxObjectBytes', options.maxObjectBytes, 64 * 1024 * 1024),
     windowBytes: amount('windowBytes', options.windowBytes, 1024 * 1024),
@@ -88,7 +95,7 @@ export function cache(options: CacheOptions): CacheMiddleware {
     onStoreError: options.onStoreError ?? (() => {})
   })
   const middleware: Middleware = (next) => (request) => engine.handle(request, next)
-  return Object.assign(middleware, { drain: () => engine.drain(), stats: () => ({ fills: engine.fillCount }) })
+  return Object.assign(middleware, { drain: () => engine.drain(), stats: () => ({ fills: engine.fillCount }), purge: (purge: Purge) => engine.purge(purge) })
 }
 
 /** sf-token (RFC 9651 section 3.3.4). */

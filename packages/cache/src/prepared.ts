@@ -1,7 +1,9 @@
 import { createHeaders, type HeaderMap } from '@proxy/pipeline'
 import type { CacheControl } from './cache-control.ts'
+import { ttlSeconds } from './cache-status.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { lifetimeMs, responseControl } from './freshness.ts'
+import type { PurgeLog, PurgeVerdict } from './purge-log.ts'
 import type { StoredMeta } from './store.ts'
 
 /**
@@ -13,6 +15,9 @@ export class Prepared {
   readonly lifetimeMs: number
   /** The directives that count for this cache. */
   readonly control: CacheControl | undefined
+  private readonly meta: StoredMeta
+  private judged = -1
+  private verdict: PurgeVerdict = { hardAt: 0, softAt: 0 }
   private readonly fields: HeaderMap
   private readonly cacheName: string
   private readonly status: number
@@ -27,6 +32,7 @@ export class Prepared {
     // What was stored for a shorter time than the rules give now, such as a failure to connect, ends when it was to end.
     this.lifetimeMs = Math.min(lifetimeMs(meta, freshness), meta.initialAgeMs + meta.keepUntil - meta.responseTime)
     this.fields = createHeaders(meta.headers)
+    this.meta = meta
     this.cacheName = name
     this.control = responseControl(meta.headers, freshness.targets)
     this.status = meta.status
@@ -34,6 +40,15 @@ export class Prepared {
     this.originRetryAfter = asked === undefined ? 0 : typeof asked === 'string' && /^\d{1,9}$/.test(asked) ? Number(asked) : undefined
     // RFC 9110 section 8.6 allows none with 204.
     if (meta.status !== 204) this.fields['content-length'] = String(meta.length)
+  }
+
+  /** When it was purged; looked up once for each change of the log. */
+  purged(log: PurgeLog): PurgeVerdict {
+    if (log.revision !== this.judged) {
+      this.verdict = log.verdict(this.meta)
+      this.judged = log.revision
+    }
+    return this.verdict
   }
 
   /** Fields of an answer from this entry at the given age; the caller's to change. */
@@ -49,7 +64,7 @@ export class Prepared {
   }
 
   private renew(second: number): void {
-    const ttl = Math.floor(this.lifetimeMs / 1000) - second
+    const ttl = ttlSeconds(this.lifetimeMs, second * 1000)
     this.second = second
     this.age = String(second)
     this.cacheStatus = `${this.cacheName}; hit; ttl=${ttl}${this.status >= 400 ? '; detail=negative' : ''}`

@@ -17,6 +17,11 @@ export class Recent<V> {
     return this.newer.get(key) ?? this.older.get(key)
   }
 
+  delete(key: string): void {
+    this.newer.delete(key)
+    this.older.delete(key)
+  }
+
   set(key: string, value: V): void {
     if (this.newer.size >= this.half && !this.newer.has(key)) {
       this.older = this.newer

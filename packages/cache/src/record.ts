@@ -5,6 +5,7 @@ import { initialAgeMs, lifetimeMs, responseControl } from './freshness.ts'
 import { requestUrl } from './key.ts'
 import { keptStaleMs } from './staleness.ts'
 import type { CacheMeta, VaryIndex } from './store.ts'
+import { tagsOf } from './tags.ts'
 import { uniqueId } from './unique-id.ts'
 
 /** Base records outlive the variants they lead to by this much, so that not every new variant rewrites them. */
@@ -46,7 +47,7 @@ export function recordOf(
     responseTime: times.responseTime,
     initialAgeMs: initialAge,
     keepUntil: keepUntil(options, answer.status, headers, times.responseTime, lifetime, initialAge),
-    tags: []
+    tags: tagsOf(answer.headers)
   }
   return length === undefined ? meta : { ...meta, length }
 }

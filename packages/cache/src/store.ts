@@ -16,6 +16,11 @@ export interface CacheStore {
   touch(key: string, version: string, meta: CacheMeta): Promise<boolean>
   /** Removes the entry, or only that version of it. Resolves to whether there was something to remove. */
   delete(key: string, version?: string): Promise<boolean>
+  /**
+   * Removes every entry for which `matches` says so, or (`keep`) only counts them, in the background and without holding anybody up. Resolves to how many they
+   * were. Absent where a store cannot be walked through: purges hold without it.
+   */
+  sweep?(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number>
   /** Waits for writes under way, within the store's own deadline, and lets go of connections and timers. The store is not used afterwards. */
   close(): Promise<void>
 }

@@ -21,7 +21,7 @@ import {
 } from '@proxy/pipeline'
 import { toNode } from '@proxy/pipeline/node'
 import { createFakeClock, type FakeClock, type Origin, startOrigin } from '@proxy/testing'
-import { type CacheEntry, type CacheMeta, type CacheMiddleware, type CacheOptions, type CacheStore, type CacheWriter, cache, type GetOptions, MemoryStore } from '../src/index.ts'
+import { type CacheEntry, type CacheMeta, type CacheMiddleware, type CacheOptions, type CacheStore, type CacheWriter, cache, type GetOptions, MemoryStore, type StoredMeta } from '../src/index.ts'
 
 export const digest = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex')
 
@@ -235,6 +235,9 @@ export class WatchedStore implements CacheStore {
     const failure = this.breakDelete?.()
     if (failure !== undefined) throw failure
     return this.inner.delete(key, version)
+  }
+  sweep(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number> {
+    return this.inner.sweep?.(matches, keep) ?? Promise.resolve(0)
   }
   close(): Promise<void> {
     return this.inner.close()

@@ -86,9 +86,8 @@ export class UpstreamCall extends Timed implements ConnectionUser, BodySource, F
     }
     this.options = { path: request.target, method: request.method as Dispatcher.HttpMethod, headers: pool.headers.build(request), body, reset: false }
     onAbort(request, this)
+    pool.queued.add(this)
     dispatcher.dispatch(this.options, this)
-    // Most find a connection that is free, and are sent before `dispatch` returns.
-    if (this.state === 'queued') pool.queued.add(this)
   }
 
   /** Ends the call before anything was sent. */

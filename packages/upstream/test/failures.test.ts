@@ -213,3 +213,13 @@ test('nothing is opened after close', async () => {
   expect(await failureOf(handler(createRequest({ context })))).toMatchObject({ code: 'UPSTREAM_CLOSED' })
   expect(origin.connections).toHaveLength(0)
 })
+
+test('an answer that takes longer than a connection may is waited for, on a connection that is kept as well', async () => {
+  const connectTimeoutMs = 100
+  const origin = await startOrigin((_request, response) => setTimeout(() => response.end('ok'), 4 * connectTimeoutMs))
+  onTestFinished(() => origin.close())
+  const handler = testUpstream(origin, { connectTimeoutMs, headersTimeoutMs: 10_000 })
+  expect(await outcome(handler(createRequest()))).toBe('200 ok')
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(await outcome(handler(createRequest()))).toBe('200 ok')
+})
