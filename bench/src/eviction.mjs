@@ -14,7 +14,6 @@ const policies = {
 function replay({ ids, sizeOf }, policy, maxBytes) {
   const resident = new Map()
   let [bytes, hits, hitBytes, asked, askedBytes] = [0, 0, 0, 0, 0]
-  const maxEntryBytes = maxBytes >= 8 ? maxBytes / 8 : maxBytes
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i]
     const size = sizeOf(id)
@@ -30,8 +29,8 @@ function replay({ ids, sizeOf }, policy, maxBytes) {
         hits++
         hitBytes += size
       }
-    } else if (size <= maxEntryBytes) {
-      for (; bytes + size > maxBytes; ) {
+    } else if (size <= maxBytes / 8) {
+      while (bytes + size > maxBytes) {
         const out = policy.evict()
         resident.delete(out.id)
         bytes -= out.bytes
@@ -46,7 +45,7 @@ function replay({ ids, sizeOf }, policy, maxBytes) {
 }
 
 const percent = (ratio) => (100 * ratio).toFixed(1)
-console.log(`Hit ratios in percent; the cache holds 1 % and 10 % of the objects (of their bytes, where sizes differ).\n`)
+console.log(`Hit ratios in percent where the cache holds 1 % and 10 % of the popular objects (of their bytes, where sizes differ), ${new Date().toISOString().slice(0, 10)}\n`)
 const names = Object.keys(policies)
 console.log(`| trace | ${names.map((name) => `${name} 1 %`).join(' | ')} | ${names.map((name) => `${name} 10 %`).join(' | ')} |`)
 console.log(`| --- |${' --- |'.repeat(2 * names.length)}`)

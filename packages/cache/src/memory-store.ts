@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import type { Body, ByteRange } from '@proxy/pipeline'
+import { metaBytes } from './entry-bytes.ts'
 import type { Eviction, Resident } from './eviction.ts'
 import { Lru } from './lru.ts'
-import { type MemoryBudget, MemoryWriter, metaBytes } from './memory-writer.ts'
+import { type MemoryBudget, MemoryWriter } from './memory-writer.ts'
 import { S3Fifo } from './s3-fifo.ts'
 import { sliceBody } from './segments.ts'
 import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, StoredMeta } from './store.ts'
@@ -46,8 +47,8 @@ class Node implements CacheEntry, Resident {
   readonly meta: StoredMeta
   readonly body: Body
   readonly key: string
-  readonly version: string
   readonly bytes: number
+  readonly version: string
 
   constructor(key: string, version: string, meta: StoredMeta, body: Body, bytes: number) {
     this.key = key
@@ -81,8 +82,8 @@ export class MemoryStore implements CacheStore {
   private pendingBytes = 0
   private closed = false
   private writes = 0
-  /** Tells this store's versions from those of another one, such as the next tier. */
-  private readonly id = randomBytes(6).toString('base64url')
+  /** Tells this store's versions from those of another one, such as the next tier. Short: V8 keeps a joined text of 13 characters and more as its parts. */
+  private readonly id = randomBytes(4).toString('base64url')
   private hits = 0
   private misses = 0
   private evictions = 0
@@ -122,7 +123,7 @@ export class MemoryStore implements CacheStore {
     if (node === undefined || node.version !== version) return Promise.resolve(false)
     // A new node, so that whoever holds the old one goes on seeing one consistent entry.
     const bytes = node.bytes - metaBytes(key, node.meta) + metaBytes(key, meta)
-    this.replace(node, new Node(node.key, version, { ...meta, length: node.meta.length }, node.body, bytes))
+    this.replace(node, new Node(node.key, version, kept(meta, node.key, node.meta.length), node.body, bytes))
     this.bytes += bytes
     this.makeRoom(0)
     return Promise.resolve(true)
@@ -131,9 +132,7 @@ export class MemoryStore implements CacheStore {
   delete(key: string, version?: string): Promise<boolean> {
     const node = this.nodes.get(key)
     if (node === undefined || (version !== undefined && node.version !== version)) return Promise.resolve(false)
-    this.nodes.delete(key)
-    this.eviction.remove(node)
-    this.bytes -= node.bytes
+    this.remove(node)
     return Promise.resolve(true)
   }
 
@@ -187,11 +186,11 @@ export class MemoryStore implements CacheStore {
     }
     this.writes++
     this.pendingBytes -= bytes
-    const version = `${this.id}-${this.writes}`
+    const version = `${this.id}${this.writes.toString(36)}`
     const before = this.nodes.get(key)
-    if (before !== undefined) this.replace(before, new Node(before.key, version, { ...meta, length }, body, bytes))
+    if (before !== undefined) this.replace(before, new Node(before.key, version, kept(meta, before.key, length), body, bytes))
     else {
-      const node = new Node(key, version, { ...meta, length }, body, bytes)
+      const node = new Node(key, version, kept(meta, key, length), body, bytes)
       this.nodes.set(key, node)
       this.eviction.add(node)
     }
@@ -208,12 +207,25 @@ export class MemoryStore implements CacheStore {
     }
   }
 
+  private remove(node: Node): void {
+    this.nodes.delete(node.key)
+    this.eviction.remove(node)
+    this.bytes -= node.bytes
+  }
+
   /** `after` has the key of `before`, not an equal one: the map goes on holding the first. */
   private replace(before: Node, after: Node): void {
     this.nodes.set(after.key, after)
     this.eviction.replace(before, after)
     this.bytes -= before.bytes
   }
+}
+
+/** Keys of the cache contain the URL: kept as a part of the key it takes no memory of its own. */
+function kept(meta: CacheMeta, key: string, length: number): StoredMeta {
+  const { url } = meta
+  const at = key.indexOf(url)
+  return { ...meta, url: at < 0 ? url : key.slice(at, at + url.length), length }
 }
 
 function evictionOf(policy: EvictionPolicy, maxBytes: number): Eviction {
