@@ -124,7 +124,7 @@ async function openStore(name: string, stores: StoreSettings, redis: RedisConnec
     // Loading the driver would cost the first requests more than they wait for an object.
     return { store, prepared: store.prepare().catch((error: unknown) => onFault('s3', error)) }
   }
-  const { maxSize, maxEntrySize } = stores.memory
-  const store = checked(['stores', 'memory'], () => new MemoryStore({ maxBytes: maxSize, ...(maxEntrySize !== undefined && { maxEntryBytes: maxEntrySize }) }))
+  const { maxSize, maxEntrySize, eviction } = stores.memory
+  const store = checked(['stores', 'memory'], () => new MemoryStore({ maxBytes: maxSize, ...(maxEntrySize !== undefined && { maxEntryBytes: maxEntrySize }), eviction }))
   return { store, prepared: atOnce }
 }

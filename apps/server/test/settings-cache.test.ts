@@ -135,6 +135,20 @@ describe('stores.memory', () => {
     expect(await twice(`/text/${30 * KIB}/200?max-age=60`)).toBe('miss miss')
   })
 
+  test('eviction: s3-fifo keeps through a crawl what was asked for again, lru what came last', async () => {
+    for (const [memory, left] of [
+      [{}, 'hit'],
+      [{ eviction: 'lru' }, 'miss']
+    ] as const) {
+      const { proxy, twice } = await proxied({ stores: { memory: { maxSize: '200KiB', ...memory } } })
+      const wanted = `/text/${10 * KIB}/200?max-age=60`
+      expect(await twice(wanted)).toBe('miss hit')
+      for (let i = 1; i < 40; i++) await ask(`${proxy.url}/text/${10 * KIB + i}/200?max-age=60`)
+      await ask(proxy.url + wanted)
+      expect(proxy.requests().at(-1)?.cache).toBe(left)
+    }
+  })
+
   test('maxSize: what was not used for long goes first', async () => {
     const { proxy, twice } = await proxied({ stores: { memory: { maxSize: '200KiB', maxEntrySize: '100KiB' } } })
     for (let i = 0; i < 5; i++) expect(await twice(`/text/${60 * KIB + i}/200?max-age=60`)).toBe('miss hit')

@@ -1,5 +1,5 @@
 export type { Heuristic } from './freshness.ts'
-export { MemoryStore, type MemoryStoreOptions, type MemoryStoreStats } from './memory-store.ts'
+export { type EvictionPolicy, MemoryStore, type MemoryStoreOptions, type MemoryStoreStats } from './memory-store.ts'
 export { type CacheMiddleware, type CacheOptions, type CacheStats, cache, type NegativeOptions } from './middleware.ts'
 export type { Purge, PurgeResult } from './purge.ts'
 export { MemoryPurgeLog, type MemoryPurgeLogOptions, type PurgeLog, type PurgeRecord, type PurgeScope, type PurgeVerdict } from './purge-log.ts'

@@ -1,6 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import type { Body, ByteRange } from '@proxy/pipeline'
-import { type MemoryBudget, MemoryWriter, metaBytes } from './memory-writer.ts'
+import { metaBytes } from './entry-bytes.ts'
+import type { Eviction, Resident } from './eviction.ts'
+import { Lru } from './lru.ts'
+import { type MemoryBudget, MemoryWriter } from './memory-writer.ts'
+import { S3Fifo } from './s3-fifo.ts'
 import { sliceBody } from './segments.ts'
 import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, StoredMeta } from './store.ts'
 
@@ -9,7 +13,14 @@ export interface MemoryStoreOptions {
   readonly maxBytes?: number
   /** Larger responses are not kept. Default: an eighth of `maxBytes`. */
   readonly maxEntryBytes?: number
+  /**
+   * Which entry goes first. `s3-fifo` (default) keeps what is asked for repeatedly when much is asked for once, as by a crawl; `lru` is the least recently
+   * used, better where each response is popular for a short while only.
+   */
+  readonly eviction?: EvictionPolicy
 }
+
+export type EvictionPolicy = 's3-fifo' | 'lru'
 
 export interface MemoryStoreStats {
   readonly entries: number
@@ -26,16 +37,18 @@ export interface MemoryStoreStats {
 const SWEEP_SLICE = 1000
 
 /** A committed entry. It is what `get` resolves to: a hit allocates nothing. */
-class Node implements CacheEntry {
-  readonly key: string
-  readonly version: string
-  meta: StoredMeta
-  readonly body: Body
-  bytes: number
-  newer: Node | undefined
-  older: Node | undefined
+class Node implements CacheEntry, Resident {
+  // What a hit needs comes first, side by side.
+  newer: Resident | undefined
+  older: Resident | undefined
+  mark = 0
   private itself: Promise<Node> | undefined
   private whole: Promise<Body> | undefined
+  readonly meta: StoredMeta
+  readonly body: Body
+  readonly key: string
+  readonly bytes: number
+  readonly version: string
 
   constructor(key: string, version: string, meta: StoredMeta, body: Body, bytes: number) {
     this.key = key
@@ -58,20 +71,19 @@ class Node implements CacheEntry {
   discard(): void {}
 }
 
-/** Cache in the memory of this process: bounded in bytes, least recently used out first, every operation O(1). */
+/** Cache in the memory of this process: bounded in bytes, every operation O(1), no timers. */
 export class MemoryStore implements CacheStore {
   private readonly maxBytes: number
   private readonly maxEntryBytes: number
   private readonly nodes = new Map<string, Node>()
-  private newest: Node | undefined
-  private oldest: Node | undefined
+  private eviction: Eviction
   private bytes = 0
   /** The part of `bytes` that writes under way hold. */
   private pendingBytes = 0
   private closed = false
   private writes = 0
-  /** Tells this store's versions from those of another one, such as the next tier. */
-  private readonly id = randomBytes(6).toString('base64url')
+  /** Tells this store's versions from those of another one, such as the next tier. Short: V8 keeps a joined text of 13 characters and more as its parts. */
+  private readonly id = randomBytes(4).toString('base64url')
   private hits = 0
   private misses = 0
   private evictions = 0
@@ -83,11 +95,12 @@ export class MemoryStore implements CacheStore {
     commit: (key, meta, body, length, bytes) => this.commit(key, meta, body, length, bytes)
   }
 
-  /** Throws TypeError when a size is not a number above 0. */
+  /** Throws TypeError when a size is not a number above 0, and for an unknown policy. */
   constructor(options: MemoryStoreOptions = {}) {
     this.maxBytes = options.maxBytes ?? 64 * 1024 * 1024
     this.maxEntryBytes = Math.min(options.maxEntryBytes ?? Math.floor(this.maxBytes / 8), this.maxBytes)
     if (!(this.maxBytes > 0) || !(this.maxEntryBytes > 0)) throw new TypeError('maxBytes and maxEntryBytes must be numbers above 0')
+    this.eviction = evictionOf(options.eviction ?? 's3-fifo', this.maxBytes)
   }
 
   get(key: string): Promise<CacheEntry | undefined> {
@@ -97,10 +110,7 @@ export class MemoryStore implements CacheStore {
       return this.nothing
     }
     this.hits++
-    if (node !== this.newest) {
-      this.unlink(node)
-      this.link(node)
-    }
+    this.eviction.hit(node)
     return node.found
   }
 
@@ -113,8 +123,7 @@ export class MemoryStore implements CacheStore {
     if (node === undefined || node.version !== version) return Promise.resolve(false)
     // A new node, so that whoever holds the old one goes on seeing one consistent entry.
     const bytes = node.bytes - metaBytes(key, node.meta) + metaBytes(key, meta)
-    this.remove(node)
-    this.insert(new Node(key, version, { ...meta, length: node.meta.length }, node.body, bytes))
+    this.replace(node, new Node(node.key, version, kept(meta, node.key, node.meta.length), node.body, bytes))
     this.bytes += bytes
     this.makeRoom(0)
     return Promise.resolve(true)
@@ -143,7 +152,8 @@ export class MemoryStore implements CacheStore {
   close(): Promise<void> {
     this.closed = true
     this.nodes.clear()
-    this.newest = this.oldest = undefined
+    // Lets go of the entries.
+    this.eviction = new Lru()
     this.bytes = this.pendingBytes
     return Promise.resolve()
   }
@@ -174,44 +184,52 @@ export class MemoryStore implements CacheStore {
       this.release(bytes)
       return false
     }
-    const before = this.nodes.get(key)
-    if (before !== undefined) this.remove(before)
     this.writes++
     this.pendingBytes -= bytes
-    this.insert(new Node(key, `${this.id}-${this.writes}`, { ...meta, length }, body, bytes))
+    const version = `${this.id}${this.writes.toString(36)}`
+    const before = this.nodes.get(key)
+    if (before !== undefined) this.replace(before, new Node(before.key, version, kept(meta, before.key, length), body, bytes))
+    else {
+      const node = new Node(key, version, kept(meta, key, length), body, bytes)
+      this.nodes.set(key, node)
+      this.eviction.add(node)
+    }
     return true
   }
 
   private makeRoom(bytes: number): void {
-    while (this.oldest !== undefined && this.bytes + bytes > this.maxBytes) {
-      this.remove(this.oldest)
+    while (this.bytes + bytes > this.maxBytes) {
+      const out = this.eviction.evict()
+      if (out === undefined) return
+      this.nodes.delete(out.key)
+      this.bytes -= out.bytes
       this.evictions++
     }
   }
 
-  private insert(node: Node): void {
-    this.nodes.set(node.key, node)
-    this.link(node)
-  }
-
   private remove(node: Node): void {
     this.nodes.delete(node.key)
-    this.unlink(node)
+    this.eviction.remove(node)
     this.bytes -= node.bytes
   }
 
-  private link(node: Node): void {
-    node.older = this.newest
-    if (this.newest !== undefined) this.newest.newer = node
-    this.newest = node
-    this.oldest ??= node
+  /** `after` has the key of `before`, not an equal one: the map goes on holding the first. */
+  private replace(before: Node, after: Node): void {
+    this.nodes.set(after.key, after)
+    this.eviction.replace(before, after)
+    this.bytes -= before.bytes
   }
+}
 
-  private unlink(node: Node): void {
-    if (node.newer === undefined) this.newest = node.older
-    else node.newer.older = node.older
-    if (node.older === undefined) this.oldest = node.newer
-    else node.older.newer = node.newer
-    node.newer = node.older = undefined
-  }
+/** Keys of the cache contain the URL: kept as a part of the key it takes no memory of its own. */
+function kept(meta: CacheMeta, key: string, length: number): StoredMeta {
+  const { url } = meta
+  const at = key.indexOf(url)
+  return { ...meta, url: at < 0 ? url : key.slice(at, at + url.length), length }
+}
+
+function evictionOf(policy: EvictionPolicy, maxBytes: number): Eviction {
+  if (policy === 's3-fifo') return new S3Fifo(maxBytes)
+  if (policy === 'lru') return new Lru()
+  throw new TypeError('eviction must be s3-fifo or lru')
 }

@@ -1,4 +1,5 @@
-import type { Body, HeaderMap } from '@proxy/pipeline'
+import type { Body } from '@proxy/pipeline'
+import { metaBytes } from './entry-bytes.ts'
 import { SegmentBuffer } from './segments.ts'
 import type { CacheMeta, CacheWriter } from './store.ts'
 
@@ -82,26 +83,4 @@ export class MemoryWriter implements CacheWriter {
   readFrom(offset: number): Body {
     return this.buffer.readFrom(offset)
   }
-}
-
-/** Rough cost of an entry's objects beside its body, key and header text, in bytes. */
-const ENTRY_OVERHEAD_BYTES = 600
-
-/** What an entry takes beside its body. */
-export function metaBytes(key: string, meta: CacheMeta): number {
-  let bytes = ENTRY_OVERHEAD_BYTES + 2 * key.length + meta.url.length + headerBytes(meta.headers)
-  for (const tag of meta.tags) bytes += 16 + tag.length
-  if (meta.vary !== undefined) for (const name of meta.vary.fields) bytes += 16 + name.length
-  return bytes
-}
-
-function headerBytes(headers: Readonly<HeaderMap>): number {
-  let bytes = 0
-  for (const name in headers) {
-    const value = headers[name]
-    bytes += 32 + name.length
-    if (typeof value === 'string') bytes += value.length
-    else if (value !== undefined) for (const line of value) bytes += 16 + line.length
-  }
-  return bytes
 }

@@ -26,13 +26,8 @@ export function recordOf(
   lifetime: number,
   length: number | undefined
 ): CacheMeta {
-  const headers = createHeaders(answer.headers)
-  const initialAge = initialAgeMs(headers, times.requestTime, times.responseTime)
-  delete headers.age
-  delete headers['content-length']
-  delete headers['cache-status']
-  delete headers.trailer
-  withhold(headers, answer.headers, options)
+  const headers = keptFields(answer.headers, responseControl(answer.headers, options.freshness.targets)?.withheld)
+  const initialAge = initialAgeMs(answer.headers, times.requestTime, times.responseTime)
   // RFC 9110 section 6.6.1: who has a clock and stores an answer without a Date gives it one.
   headers.date ??= new Date(times.responseTime).toUTCString()
   const meta = {
@@ -51,21 +46,25 @@ export function recordOf(
   return length === undefined ? meta : { ...meta, length }
 }
 
+/** Left out rather than deleted from a copy: a map that something was deleted from takes several times the memory. */
+function keptFields(received: Readonly<HeaderMap>, withheld: readonly string[] | undefined): HeaderMap {
+  const headers = createHeaders()
+  for (const name in received) {
+    if (name === 'age' || name === 'content-length' || name === 'cache-status' || name === 'trailer' || withheld?.includes(name) === true) continue
+    headers[name] = received[name]
+  }
+  return headers
+}
+
 /** What is stored after a 304 has confirmed `stale`. */
 export function renewedRecord(options: EngineOptions, stale: CacheMeta, from304: Readonly<HeaderMap>, times: Times): CacheMeta {
-  const headers = createHeaders(stale.headers)
-  updateFields(headers, from304)
-  withhold(headers, headers, options)
+  const merged = createHeaders(stale.headers)
+  updateFields(merged, from304)
+  const headers = keptFields(merged, responseControl(merged, options.freshness.targets)?.withheld)
   if (from304.date === undefined) headers.date = new Date(times.responseTime).toUTCString()
   const { requestTime, responseTime } = times
   const renewed = { ...stale, headers, requestTime, responseTime, initialAgeMs: initialAgeMs(from304, requestTime, responseTime) }
   return { ...renewed, keepUntil: keepUntil(options, stale.status, headers, responseTime, lifetimeMs(renewed, options.freshness), renewed.initialAgeMs) }
-}
-
-/** Removes what its answer keeps from shared caches. */
-function withhold(headers: HeaderMap, said: Readonly<HeaderMap>, options: EngineOptions): void {
-  const control = responseControl(said, options.freshness.targets)
-  if (control !== undefined) for (const name of control.withheld) delete headers[name]
 }
 
 /** The base record that leads to a variant. It has no fields and no body of its own. */

@@ -1,13 +1,13 @@
 import { readAll } from '@proxy/pipeline'
 import { describe, expect, test } from 'vitest'
 import { sampleBytes, sampleMeta, storeConformance } from '../src/conformance.ts'
-import { MemoryStore } from '../src/memory-store.ts'
-import { metaBytes } from '../src/memory-writer.ts'
+import { metaBytes } from '../src/entry-bytes.ts'
+import { type EvictionPolicy, MemoryStore } from '../src/memory-store.ts'
 import type { CacheWriter } from '../src/store.ts'
-import { digest, headers, randomFrom } from './support.ts'
+import { digest, headers } from './support.ts'
 
-describe('MemoryStore conformance', () => {
-  storeConformance({ test, create: () => new MemoryStore({ maxBytes: 16 << 20, maxEntryBytes: 2 << 20 }), tooLargeBytes: (2 << 20) + 1 })
+describe.each(['s3-fifo', 'lru'] as const)('MemoryStore conformance, %s', (eviction) => {
+  storeConformance({ test, create: () => new MemoryStore({ maxBytes: 16 << 20, maxEntryBytes: 2 << 20, eviction }), tooLargeBytes: (2 << 20) + 1 })
 })
 
 const meta = sampleMeta({ headers: headers({ etag: '"a"' }) })
@@ -108,24 +108,73 @@ describe('bound', () => {
     expect(store.stats().bytes).toBe(0)
   })
 
-  test('sizes that are none', () => {
+  test('sizes that are none, and a policy', () => {
+    expect(() => new MemoryStore({ eviction: 'fifo' as 'lru' })).toThrow(TypeError)
     for (const maxBytes of [0, -1, Number.NaN]) expect(() => new MemoryStore({ maxBytes })).toThrow(TypeError)
     expect(() => new MemoryStore({ maxEntryBytes: 0 })).toThrow(TypeError)
   })
 })
 
-test('the least recently used goes first', async () => {
-  const size = sizeOf('k0', 10_000)
-  const store = new MemoryStore({ maxBytes: 3 * size, maxEntryBytes: size })
-  for (const key of ['k0', 'k1', 'k2']) await put(store, key, Buffer.alloc(10_000))
-  await store.get('k0')
-  await put(store, 'k3', Buffer.alloc(10_000))
-  const present = await Promise.all(['k0', 'k1', 'k2', 'k3'].map(async (key) => (await store.get(key)) !== undefined))
-  // A write in pieces may take a little more than its bytes while it goes on, so one or two have gone.
-  expect(present[0]).toBe(true)
-  expect(present[1]).toBe(false)
-  expect(present[3]).toBe(true)
-  expect(store.stats()).toMatchObject({ hits: 1 + present.filter(Boolean).length, misses: present.filter((there) => !there).length })
+describe('what goes first', () => {
+  const size = sizeOf('k00', 10_000)
+  const roomFor = (entries: number, eviction?: EvictionPolicy) => new MemoryStore({ maxBytes: entries * size, maxEntryBytes: size, ...(eviction && { eviction }) })
+  const putAll = async (store: MemoryStore, keys: string[]): Promise<void> => {
+    // Of a declared length: a write under way then takes no more than its bytes.
+    for (const key of keys) {
+      const writer = store.put(key, { ...meta, length: 10_000 })
+      writer.write(Buffer.alloc(10_000))
+      expect(await writer.commit()).toBe(true)
+    }
+  }
+  const present = async (store: MemoryStore, keys: string[]): Promise<string> => {
+    const found: string[] = []
+    for (const key of keys) if ((await store.get(key)) !== undefined) found.push(key)
+    return found.join(' ')
+  }
+
+  test('lru: the least recently used', async () => {
+    const store = roomFor(3, 'lru')
+    await putAll(store, ['k00', 'k01', 'k02'])
+    await store.get('k00')
+    await putAll(store, ['k03'])
+    expect(await present(store, ['k00', 'k01', 'k02', 'k03'])).toBe('k00 k02 k03')
+    expect(store.stats()).toMatchObject({ hits: 4, misses: 1, evictions: 1 })
+  })
+
+  test('by default: what is asked for once, however much of it there is', async () => {
+    const wanted = ['k00', 'k01', 'k02', 'k03', 'k04']
+    const crawled = Array.from({ length: 40 }, (_, i) => `k${i + 10}`)
+    for (const [eviction, left] of [
+      [undefined, wanted.join(' ')],
+      ['lru', '']
+    ] as const) {
+      const store = roomFor(20, eviction)
+      await putAll(store, wanted)
+      await present(store, wanted)
+      await putAll(store, crawled)
+      expect(await present(store, wanted)).toBe(left)
+      expect(store.stats()).toMatchObject({ entries: 20, bytes: 20 * size, evictions: 25 })
+    }
+  })
+
+  test('by default: what comes back soon after it went stays', async () => {
+    const store = roomFor(20)
+    await putAll(store, ['k00', ...Array.from({ length: 20 }, (_, i) => `k${i + 10}`)])
+    expect(await present(store, ['k00'])).toBe('')
+    await putAll(store, ['k00', ...Array.from({ length: 40 }, (_, i) => `k${i + 40}`)])
+    expect(await present(store, ['k00'])).toBe('k00')
+  })
+
+  test('what is written again: by default it keeps its place, with lru it was used', async () => {
+    for (const [eviction, left] of [
+      [undefined, 'k01 k02 k03 k04'],
+      ['lru', 'k00 k02 k03 k04']
+    ] as const) {
+      const store = roomFor(4, eviction)
+      await putAll(store, ['k00', 'k01', 'k02', 'k00', 'k03', 'k04'])
+      expect(await present(store, ['k00', 'k01', 'k02', 'k03', 'k04'])).toBe(left)
+    }
+  })
 })
 
 // What keeps an in-memory hit cheap.
@@ -155,92 +204,4 @@ test('an entry that was evicted can still be read by who holds it', async () => 
   await put(store, 'other', sampleBytes(100_000, 2))
   expect(await store.get('k')).toBeUndefined()
   expect(digest(await readAll((await entry?.open()) ?? null, 1 << 20))).toBe(digest(bytes))
-})
-
-describe('any order of operations', () => {
-  const runs = Number(process.env.CACHE_FUZZ_RUNS ?? 30)
-  const firstSeed = Number(process.env.CACHE_FUZZ_SEED ?? (Date.now() % 1_000_000) + 1)
-
-  test(`keeps the bound, the LRU order and every byte (seeds ${firstSeed} to ${firstSeed + runs - 1})`, async () => {
-    for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
-      try {
-        await randomOperations(seed)
-      } catch (error) {
-        throw new Error(`seed ${seed}`, { cause: error })
-      }
-    }
-  })
-
-  async function randomOperations(seed: number): Promise<void> {
-    const random = randomFrom(seed)
-    const pick = (n: number): number => Math.floor(random() * n)
-    const maxBytes = 20_000 + pick(400_000)
-    const store = new MemoryStore({ maxBytes, maxEntryBytes: Math.ceil(maxBytes / (1 + pick(6))) })
-    /** Keys that were committed and not deleted, least recently used first. Evicted ones stay listed. */
-    const order: string[] = []
-    const bodies = new Map<string, Buffer>()
-    const pending: { key: string; writer: CacheWriter; parts: Buffer[] }[] = []
-    const used = (key: string): void => {
-      const at = order.indexOf(key)
-      if (at >= 0) order.splice(at, 1)
-      order.push(key)
-    }
-    for (let step = 0; step < 300; step++) {
-      const key = `key-${pick(12)}`
-      const action = pick(10)
-      if (action < 3) {
-        const declared = random() < 0.5 ? pick(60_000) : undefined
-        pending.push({ key, writer: store.put(key, declared === undefined ? meta : { ...meta, length: declared }), parts: [] })
-      } else if (action < 7 && pending.length > 0) {
-        const write = pending[pick(pending.length)]
-        if (write === undefined) continue
-        if (random() < 0.6) {
-          const part = sampleBytes(pick(30_000), step + 1)
-          write.parts.push(part)
-          write.writer.write(part)
-        } else {
-          pending.splice(pending.indexOf(write), 1)
-          if (random() < 0.2) write.writer.abort()
-          else if (await write.writer.commit()) {
-            bodies.set(write.key, Buffer.concat(write.parts))
-            used(write.key)
-          }
-        }
-      } else if (action === 7) {
-        if ((await store.get(key)) !== undefined) used(key)
-      } else if (action === 8) {
-        const entry = await store.get(key)
-        if (entry !== undefined) {
-          expect(await store.touch(key, entry.version, { ...meta, headers: headers({ 'x-pad': 'p'.repeat(pick(500)) }) })).toBe(true)
-          used(key)
-        }
-      } else {
-        const at = order.indexOf(key)
-        await store.delete(key)
-        if (at >= 0) order.splice(at, 1)
-      }
-      expect(store.stats().bytes).toBeLessThanOrEqual(maxBytes)
-      // Looking from the oldest to the newest leaves the order as it is.
-      let seenOne = false
-      const listed = order.slice()
-      for (const one of listed) {
-        const entry = await store.get(one)
-        if (entry === undefined) {
-          expect(seenOne, `${one} is gone while an older one is there`).toBe(false)
-          order.splice(order.indexOf(one), 1)
-        } else {
-          seenOne = true
-          const expected = bodies.get(one) as Buffer
-          if (step % 10 === 0) expect(digest(await readAll(await entry.open(), 1 << 20))).toBe(digest(expected))
-          else expect(entry.meta.length).toBe(expected.length)
-        }
-      }
-      expect(store.stats().entries).toBe(order.length)
-    }
-    for (const { writer } of pending) writer.abort()
-    for (const key of order) await store.delete(key)
-    expect(store.stats()).toMatchObject({ bytes: 0, entries: 0 })
-    await store.close()
-    expect(store.stats().bytes).toBe(0)
-  }
 })

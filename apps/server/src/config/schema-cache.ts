@@ -66,7 +66,14 @@ function isRedisUrl(value: string): boolean {
 }
 
 export const storesSchema = z.strictObject({
-  memory: z.strictObject({ maxSize: size(1024).prefault('256MiB'), maxEntrySize: size().optional() }).prefault({}),
+  memory: z
+    .strictObject({
+      maxSize: size(1024).prefault('256MiB'),
+      maxEntrySize: size().optional(),
+      /** Which entry goes first. */
+      eviction: z.enum(['s3-fifo', 'lru']).default('s3-fifo')
+    })
+    .prefault({}),
   redis: z
     .strictObject({
       /** `redis://[user:password@]host[:port][/db]`, `rediss://`. */
