@@ -10,6 +10,11 @@ const SAMPLES = 16
 
 export const blocksOf = (bytes: number): number => Math.max(1, Math.ceil(bytes / DISK_BLOCK_BYTES))
 
+export interface Evicted {
+  readonly id: string
+  readonly blocks: number
+}
+
 /**
  * Which files there are, how large they are and in which order they were last used: for eviction alone. Reads do not depend on it.
  * A stamp is a count of uses, so recency needs no clock; it may wrap, after which what was not used for four thousand million uses seems young.
@@ -68,7 +73,7 @@ export class EntryIndex {
   }
 
   /** Removes one of the least recently used entries: the oldest of a sample (as Redis does), which needs no list in order of use. */
-  evict(): string | undefined {
+  evict(): Evicted | undefined {
     if (this.count === 0) return undefined
     let victim: IndexShard | undefined
     let victimPlace = 0
@@ -85,9 +90,9 @@ export class EntryIndex {
       victimAge = age
     }
     const shard = victim as IndexShard
-    const id = idHex(shard.words, victimPlace * ENTRY_WORDS)
+    const evicted = { id: idHex(shard.words, victimPlace * ENTRY_WORDS), blocks: shard.blocksAt(victimPlace) }
     this.drop(shard, victimPlace)
-    return id
+    return evicted
   }
 
   /** A shard's entries, for a snapshot. */

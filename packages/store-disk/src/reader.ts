@@ -68,13 +68,16 @@ export class FileReader {
     try {
       file = await io.open(places.file(name.id), flags, flags === 'r' ? 'read' : 'write')
     } catch (error) {
-      if (isAbsent(error) || systemCode(error) === 'EISDIR') return undefined
+      if (isAbsent(error)) return undefined
       throw error
     }
     let opened: OpenedFile | undefined
     try {
       opened = await this.readHead(file, name, firstBytes)
       return opened
+    } catch (error) {
+      if (systemCode(error) === 'EISDIR') return undefined
+      throw error
     } finally {
       if (opened === undefined) file.close()
     }

@@ -1,5 +1,4 @@
-import { join } from 'node:path'
-import { blocksOf, DISK_BLOCK_BYTES, EntryIndex } from './entry-index.ts'
+import { blocksOf, DISK_BLOCK_BYTES, EntryIndex, type Evicted } from './entry-index.ts'
 import { DiskError, isAbsent, toDiskError } from './errors.ts'
 import type { Health } from './health.ts'
 import { idWords } from './index-shard.ts'
@@ -79,7 +78,7 @@ export class SpaceKeeper {
     // Where the folders cannot be made, the write will find out by itself.
     await this.open().catch(() => {})
     if (this.journal.waitingFileBytes > this.host.options.maxBytes * UNANNOUNCED_SHARE) await this.exchange()
-    await this.evictDownTo(this.host.options.maxBytes)
+    await this.evictWhile(() => this.bytes > this.host.options.maxBytes)
   }
 
   release(bytes: number): void {
@@ -89,7 +88,7 @@ export class SpaceKeeper {
   /** Gives up a part of what is stored because the file system has less room than `maxBytes`. */
   async shed(bytes: number): Promise<void> {
     const target = this.index.bytes - Math.max(2 * bytes, this.index.bytes * SHED_SHARE)
-    await this.evictDownTo(Math.max(0, target) + this.temporaryBytes)
+    await this.evictWhile(() => this.index.count > 0 && this.index.bytes > target)
   }
 
   /** A file is there, as large as that. */
@@ -228,7 +227,7 @@ export class SpaceKeeper {
       await sweepTemporary(io, places)
       await survey(io, places, this.index, () => this.closed)
       if (this.others.finished.length > 0 && !this.closed) await this.snapshot()
-      await this.evictDownTo(options.maxBytes)
+      await this.evictWhile(() => this.bytes > options.maxBytes)
     } catch (error) {
       health.failed(toDiskError(error))
     }
@@ -249,28 +248,27 @@ export class SpaceKeeper {
     return `${this.host.owner}.snapshot${this.snapshots++}`
   }
 
-  private async evictDownTo(targetBytes: number): Promise<void> {
-    while (this.bytes > targetBytes) {
+  private async evictWhile(needed: () => boolean): Promise<void> {
+    while (needed()) {
       const removals: Promise<void>[] = []
-      while (removals.length < EVICT_AT_ONCE && this.bytes > targetBytes) {
-        const blocksBefore = this.index.bytes
-        const id = this.index.evict()
-        if (id === undefined) break
-        removals.push(this.evict(id, blocksBefore - this.index.bytes))
+      while (removals.length < EVICT_AT_ONCE && needed()) {
+        const evicted = this.index.evict()
+        if (evicted === undefined) break
+        removals.push(this.remove(evicted))
       }
       if (removals.length === 0) throw new DiskError('full')
       await Promise.all(removals)
     }
   }
 
-  private async evict(id: string, bytes: number): Promise<void> {
+  private async remove({ id, blocks }: Evicted): Promise<void> {
     const { io, places } = this.host
     const words = idWords(id)
     try {
-      await io.unlink(join(places.file(id)))
+      await io.unlink(places.file(id))
     } catch (error) {
       if (!isAbsent(error)) {
-        this.index.set(words, blocksOf(bytes - 64))
+        this.index.set(words, blocks)
         throw error
       }
     }

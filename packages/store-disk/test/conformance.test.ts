@@ -10,7 +10,7 @@ import { MIB, patient } from './support.ts'
 const parent = join(tmpdir(), `proxy-disk-${randomUUID()}`)
 afterAll(() => rm(parent, { recursive: true, force: true }))
 
-const create = (fsync: boolean) => () => new DiskStore({ ...patient, directory: join(parent, randomUUID()), maxBytes: 64 * MIB, maxEntryBytes: 2_000_000, fsync })
+const create = (fsync: boolean) => () => new DiskStore({ ...patient, closeTimeoutMs: 500, directory: join(parent, randomUUID()), maxBytes: 64 * MIB, maxEntryBytes: 2_000_000, fsync })
 
 storeConformance({ test, create: create(false), tooLargeBytes: 2_000_001 })
 describe('flushing each file', () => storeConformance({ test, create: create(true), tooLargeBytes: 2_000_001 }))
