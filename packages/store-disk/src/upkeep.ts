@@ -40,10 +40,8 @@ export async function survey(io: DiskIo, places: Places, index: EntryIndex, isSt
       seen.add(name)
       if (index.blocksFor(name) === 0) await addFile(io, places, index, name)
     }
-    for (const name of index.unseen(shard, seen, tick)) {
-      // Its stamp is old, but it may have been put again since the folder was read.
-      if (!(await exists(io, places.file(name)))) index.remove(idWords(name))
-    }
+    // What was put again since the folder was read has a new stamp; of what another store put meanwhile its journal will tell.
+    for (const name of index.unseen(shard, seen, tick)) index.remove(idWords(name))
     await turn()
   }
 }
@@ -54,16 +52,6 @@ async function addFile(io: DiskIo, places: Places, index: EntryIndex, name: stri
     if (stats.isFile()) index.set(idWords(name), blocksOf(stats.size))
   } catch (error) {
     if (!isAbsent(error)) throw error
-  }
-}
-
-async function exists(io: DiskIo, path: string): Promise<boolean> {
-  try {
-    await io.stat(path)
-    return true
-  } catch (error) {
-    if (isAbsent(error)) return false
-    throw error
   }
 }
 

@@ -6,7 +6,7 @@ import { readAll } from '@proxy/pipeline'
 import { expect, test } from 'vitest'
 import { startWorker } from './child-process.ts'
 import { isTelling } from './self-telling.ts'
-import { bodyOf, filesIn, folder, MIB, openStore, put } from './support.ts'
+import { bodyOf, filesIn, folder, MIB, meta, openStore, put } from './support.ts'
 
 const KEYS = 60
 
@@ -42,7 +42,7 @@ test('killed at any point of its writes: what a fresh process finds is whole, an
 test('temporary files of a store that is alive stay, those of one that is gone go, others are not ours', async () => {
   const directory = await folder()
   const first = await openStore(directory)
-  const writer = first.put('key', { ...(await import('./support.ts')).meta() })
+  const writer = first.put('key', meta())
   const body = randomBytes(2 * MIB)
   if (!writer.write(body)) await writer.drained()
   const owners = (await filesIn(directory, 'tmp')).map((path) => path.split('/').at(-1) as string)

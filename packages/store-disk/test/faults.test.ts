@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readdir } from 'node:fs/promises'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cache } from '@proxy/cache'
 import { compose, createHeaders, createRequest, readAll } from '@proxy/pipeline'
@@ -55,7 +55,6 @@ describe('a full disk', () => {
     const store = await openStore(disk.path, { maxBytes: 64 * MIB, clock })
     const kept = randomBytes(10_000)
     expect(await put(store, 'kept', kept)).toBe(true)
-    const { writeFile, rm } = await import('node:fs/promises')
     const hog = join(disk.path, 'hog')
     await writeFile(hog, Buffer.alloc(8 * MIB)).catch(() => {})
     expect(await bodyOf(store, 'kept')).toEqual(kept)
@@ -125,7 +124,6 @@ describe('a disk that is read-only', () => {
 })
 
 test('a directory that is removed under the running store is made again', async () => {
-  const { rm } = await import('node:fs/promises')
   const disk = await mountTmpfs(8 * MIB)
   const directory = join(disk.path, 'cache')
   const store = await openStore(directory)
