@@ -1,7 +1,7 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { blocksOf, DISK_BLOCK_BYTES, EntryIndex } from '../src/entry-index.ts'
-import { ENTRY_WORDS, IndexShard, type Id, idHex, idWords } from '../src/index-shard.ts'
+import { ENTRY_WORDS, type Id, IndexShard, idHex, idWords } from '../src/index-shard.ts'
 
 test('an id is the same in words and in hex', () => {
   for (const hex of ['00000000000000000000000000000000', 'ffffffffffffffffffffffffffffffff', '0123456789abcdef00000001f0000000']) {
@@ -93,6 +93,9 @@ test('shards are copied and merged; what is there is newer', () => {
   expect(other.blocksFor(ids[2999] as string)).toBe(3000)
   // Entries of another shard are none of this one's.
   const wrong = new EntryIndex()
-  wrong.mergeShard(3, Uint32Array.from({ length: ENTRY_WORDS }, () => 0xff00_0000))
+  wrong.mergeShard(
+    3,
+    Uint32Array.from({ length: ENTRY_WORDS }, () => 0xff00_0000)
+  )
   expect(wrong.count).toBe(0)
 })

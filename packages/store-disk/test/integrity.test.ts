@@ -43,7 +43,11 @@ test.each([0, 5, 10_000, 3 * BLOCK_BYTES, 1_000_003])('a file of a body of %i by
   for (const cut of new Set(edges.filter((at) => at < size))) {
     await truncate(path, cut)
     expect(await outcome(store, 'key', body), `cut at ${cut} of ${size}`).toBe('miss')
-    await vi.waitUntil(() => stat(path).then(() => false).catch(() => true))
+    await vi.waitUntil(() =>
+      stat(path)
+        .then(() => false)
+        .catch(() => true)
+    )
     expect(await put(store, 'key', body)).toBe(true)
     expect(await outcome(store, 'key', body)).toBe('whole')
   }
@@ -79,7 +83,12 @@ test('flipped bits: no wrong byte is delivered, whichever part they hit, and the
       seen[result]++
       // Bytes of a slot that hold nothing may be anything.
       if (round % 3 !== 1) expect(result, `bit at ${at} of ${size}`).not.toBe('whole')
-      if (result !== 'whole') await vi.waitUntil(() => stat(path).then(() => false).catch(() => true))
+      if (result !== 'whole')
+        await vi.waitUntil(() =>
+          stat(path)
+            .then(() => false)
+            .catch(() => true)
+        )
     }
   }
   expect(seen.miss).toBeGreaterThan(100)

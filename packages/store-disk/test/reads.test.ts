@@ -2,11 +2,11 @@ import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { lookup } from 'node:dns/promises'
 import { constants } from 'node:fs'
-import { mkdir, open, readFile, readdir, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { BLOCK_BYTES } from '@proxy/cache/blocks'
-import { type Flow, readAll, toSource } from '@proxy/pipeline'
+import { readAll, toSource } from '@proxy/pipeline'
 import { createFakeClock } from '@proxy/testing'
 import { expect, test, vi } from 'vitest'
 import { startWorker } from './child-process.ts'
@@ -36,8 +36,7 @@ test('a reader that pauses makes the store read no further', async () => {
   const store = await openStore(await folder())
   await put(store, 'key', randomBytes(20 * MIB))
   const before = store.stats().bytesRead
-  let flow: Flow | undefined
-  flow = toSource(await (await store.get('key'))!.open()).start({ data: () => false, end() {}, error() {} })
+  const flow = toSource(await (await store.get('key'))!.open()).start({ data: () => false, end() {}, error() {} })
   await new Promise((resolve) => setTimeout(resolve, 50))
   expect(store.stats().bytesRead - before).toBeLessThan(400_000)
   expect(store.stats().openFiles).toBe(1)
@@ -95,13 +94,17 @@ test('a disk that hangs is a miss in time, then costs nothing, leaves a thread t
   const end = await openFifo(path)
   await rm(path)
   clock.advance(1500)
-  await vi.waitUntil(() => store.get('good').then(
-    (entry) => entry !== undefined,
-    () => {
-      clock.advance(1500)
-      return false
-    }
-  ), { timeout: 20_000 })
+  await vi.waitUntil(
+    () =>
+      store.get('good').then(
+        (entry) => entry !== undefined,
+        () => {
+          clock.advance(1500)
+          return false
+        }
+      ),
+    { timeout: 20_000 }
+  )
   await end.close()
 })
 
@@ -116,7 +119,11 @@ test('what nobody can use any more is a miss and goes', async () => {
   expect((await bodyOf(store, 'key'))?.length).toBe(10)
   clock.advance(2000)
   expect(await bodyOf(store, 'key')).toBeUndefined()
-  await vi.waitUntil(() => stat(fileOf(directory, 'key')).then(() => false).catch(() => true))
+  await vi.waitUntil(() =>
+    stat(fileOf(directory, 'key'))
+      .then(() => false)
+      .catch(() => true)
+  )
   await vi.waitUntil(() => store.stats().entries === 0)
   expect(store.stats().broken).toBe(0)
 })

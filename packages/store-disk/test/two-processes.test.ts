@@ -1,6 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import { stat } from 'node:fs/promises'
 import { randomBytes } from 'node:crypto'
+import { stat } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { startWorker } from './child-process.ts'
 import { isTelling } from './self-telling.ts'
