@@ -3,13 +3,16 @@ import { DiskError } from './errors.ts'
 import type { DiskFile } from './io.ts'
 import type { FileHead } from './layout.ts'
 
+/** Of a file's head, what its blocks are read with. */
+type BlockHead = Pick<FileHead, 'version' | 'length' | 'bodyStart'>
+
 const FRAME_BYTES = BLOCK_BYTES + BLOCK_OVERHEAD_BYTES
 
 /** Blocks that one read brings: few enough for a slow reader to hold, enough for a fast one. */
 const BLOCKS_PER_READ = 4
 
 /** The verified blocks in `frames`, which begins at block `first` and ends at a block's end. Throws DISK_BROKEN. */
-export function verifyBlocks(frames: Buffer, head: FileHead, first: number): Buffer[] {
+export function verifyBlocks(frames: Buffer, head: BlockHead, first: number): Buffer[] {
   const blocks: Buffer[] = []
   for (let at = 0; at < frames.byteLength; at += FRAME_BYTES) {
     const bytes = decodeBlock(head.version, first + blocks.length, frames.subarray(at, Math.min(frames.byteLength, at + FRAME_BYTES)))
@@ -22,12 +25,12 @@ export function verifyBlocks(frames: Buffer, head: FileHead, first: number): Buf
 /** The part of a body from one offset to another, read block by block and verified. */
 export class BlockCursor {
   private readonly file: DiskFile
-  private readonly head: FileHead
+  private readonly head: BlockHead
   private next: number
   private readonly end: number
 
   /** `end` exclusive. */
-  constructor(file: DiskFile, head: FileHead, start: number, end: number) {
+  constructor(file: DiskFile, head: BlockHead, start: number, end: number) {
     this.file = file
     this.head = head
     this.next = start

@@ -1,12 +1,17 @@
 import type { BodySink, BodySource, Flow } from '@proxy/pipeline'
-import type { BlockCursor } from './blocks-file.ts'
 import { DiskError, toDiskError } from './errors.ts'
+
+/** What is still to be read of a body. */
+export interface BodyCursor {
+  /** Bytes; Infinity where it is not known. */
+  readonly remaining: number
+}
 
 /** What a body needs of the reader that made it. */
 export interface BodyHost {
   readonly holdTimeoutMs: number
   /** The next bytes, within the deadline. */
-  read(cursor: BlockCursor): Promise<Buffer[]>
+  read(): Promise<Buffer[]>
   /** Lets go of the file. */
   release(): void
 }
@@ -14,7 +19,7 @@ export interface BodyHost {
 /** A body that is read from its file as its reader takes it. Its first bytes are read and verified before it exists; broken or missing ones later end it in an error. */
 export class FileBody implements BodySource, Flow {
   readonly length: number
-  private readonly cursor: BlockCursor
+  private readonly cursor: BodyCursor
   private readonly host: BodyHost
   private held: Buffer[]
   private sink: BodySink | undefined
@@ -25,7 +30,7 @@ export class FileBody implements BodySource, Flow {
   private readonly timer: NodeJS.Timeout
 
   /** `first`: what the cursor has brought already. */
-  constructor(cursor: BlockCursor, first: Buffer[], host: BodyHost) {
+  constructor(cursor: BodyCursor, first: Buffer[], host: BodyHost) {
     this.cursor = cursor
     this.host = host
     this.held = first
@@ -90,7 +95,7 @@ export class FileBody implements BodySource, Flow {
 
   private fetch(): void {
     this.reading = true
-    this.host.read(this.cursor).then(
+    this.host.read().then(
       (chunks) => {
         this.reading = false
         if (this.state !== 'started') return

@@ -24,9 +24,9 @@ export class DiskIo {
     return this.run<number>(lane, (done) => open(path, flags, 0o600, done)).then((fd) => new DiskFile(this, fd, lane))
   }
 
-  /** A new file for writing, in a folder that is made where it is missing. */
+  /** A new file, in a folder that is made where it is missing. */
   openNew(path: string, folder: string): Promise<DiskFile> {
-    return this.inFolder(folder, () => this.open(path, 'wx', 'write'))
+    return this.inFolder(folder, () => this.open(path, 'wx+', 'write'))
   }
 
   /** Does something in a folder, and again once that has been made, where it was missing. */
@@ -106,6 +106,7 @@ export class DiskFile {
   private readonly fd: number
   private readonly lane: Lane
   private busy = 0
+  private holders = 1
   private state: 'open' | 'closing' | 'closed' = 'open'
   /** Told once when it is closed. */
   onClosed: (() => void) | undefined
@@ -143,8 +144,16 @@ export class DiskFile {
     return this.run((done) => fdatasync(this.fd, done))
   }
 
+  /** One more `close` is needed from now on; false when it is too late. */
+  retain(): boolean {
+    if (this.state !== 'open') return false
+    this.holders++
+    return true
+  }
+
+  /** Called once by whoever opened it, and once for each `retain`. */
   close(): void {
-    if (this.state !== 'open') return
+    if (--this.holders > 0 || this.state !== 'open') return
     this.state = 'closing'
     this.closeIdle()
   }

@@ -141,10 +141,10 @@ export class FileReader {
 
   private async openPart(name: EntryName, file: DiskFile, head: FileHead, start: number, end: number): Promise<Body> {
     const cursor = new BlockCursor(file, head, start, end)
-    const read = (from: BlockCursor): Promise<Buffer[]> => this.readOn(name, file, head, from)
+    const read = (): Promise<Buffer[]> => this.readOn(name, file, head, cursor)
     const host = { holdTimeoutMs: this.host.options.holdTimeoutMs, read, release: () => file.close() }
     try {
-      const first = await read(cursor)
+      const first = await read()
       if (cursor.remaining > 0) return new FileBody(cursor, first, host)
       file.close()
       return new WholeBody(first.length === 1 ? (first[0] as Buffer) : Buffer.concat(first))
@@ -156,18 +156,23 @@ export class FileReader {
 
   private async readOn(name: EntryName, file: DiskFile, head: FileHead, cursor: BlockCursor): Promise<Buffer[]> {
     try {
-      return await this.noting(
-        withDeadline(
-          this.host.options.readTimeoutMs,
-          undefined,
-          () => cursor.read(),
-          () => {}
-        )
-      )
+      return await this.readBlocks(cursor)
     } catch (error) {
       if (toDiskError(error).kind === 'broken') this.useless(name, head.version, file, 'broken')
       throw error
     }
+  }
+
+  /** The next blocks, within the deadline. Rejects with `DiskError`. */
+  readBlocks(cursor: BlockCursor): Promise<Buffer[]> {
+    return this.noting(
+      withDeadline(
+        this.host.options.readTimeoutMs,
+        undefined,
+        () => cursor.read(),
+        () => {}
+      )
+    )
   }
 
   private hold(file: DiskFile): void {

@@ -107,6 +107,7 @@ export class DiskStore implements CacheStore {
       dropped: (reason) => void this.drops[reason]++,
       failed: () => void this.failedWrites++,
       stored: () => void this.writes++,
+      readBlocks: (cursor) => this.reader.readBlocks(cursor),
       revoke: (name, version) => void this.removeVersion(name, version).catch(() => {})
     }
   }

@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import type { CacheMeta, CacheWriter } from '@proxy/cache'
-import { BlockEncoder } from '@proxy/cache/blocks'
+import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, BlockEncoder } from '@proxy/cache/blocks'
+import type { Body } from '@proxy/pipeline'
+import type { BlockCursor } from './blocks-file.ts'
 import { withDeadline } from './deadline.ts'
 import { DiskError, toDiskError } from './errors.ts'
+import { type FollowedWrite, followWrite } from './follow.ts'
 import type { Health } from './health.ts'
 import type { DiskFile, DiskIo } from './io.ts'
 import { bodyStartOf, type EntryName, encodeHead, isTooLargeMeta, nameOf, type Places } from './layout.ts'
@@ -27,6 +30,8 @@ export interface WriteHost {
   dropped(reason: DropReason): void
   failed(): void
   stored(): void
+  /** The next blocks of a write's own file, within the deadline. */
+  readBlocks(cursor: BlockCursor): Promise<Buffer[]>
   /** Removes a version that became visible after its commit had been given up. */
   revoke(name: EntryName, version: string): void
 }
@@ -39,16 +44,20 @@ const HIGH_WATER_BYTES = 1024 * 1024
 const OVERHEAD_BYTES = 1024
 
 /** One write: to a temporary file as the bytes come, under its own name on commit. Small ones are one write operation. */
-export class DiskWriter implements CacheWriter {
+export class DiskWriter implements CacheWriter, FollowedWrite {
   private readonly host: WriteHost
   private readonly name: EntryName
   private readonly declared: number | undefined
-  private readonly version = randomBytes(16).toString('hex')
+  readonly version = randomBytes(16).toString('hex')
   private readonly metaJson: Buffer
   private readonly encoder: BlockEncoder
   private readonly path: string
   private state: 'open' | 'committing' | 'failed' = 'open'
-  private file: DiskFile | undefined
+  file: DiskFile | undefined
+  readonly bodyStart: number
+  available = 0
+  isComplete = false
+  private changed = Promise.withResolvers<void>()
   private frames: Buffer[] = []
   private gathered = 0
   /** Bytes taken but not written, which count as pending. */
@@ -59,6 +68,7 @@ export class DiskWriter implements CacheWriter {
   private onDisk = 0
   private tail: Promise<void> = Promise.resolve()
   private ending = false
+  private settledAlready = false
   /** Resolves when nothing of this write is under way any more, to whether it was stored. */
   readonly settled: Promise<boolean>
   private readonly settle: (stored: boolean) => void
@@ -73,7 +83,8 @@ export class DiskWriter implements CacheWriter {
     this.encoder = new BlockEncoder(this.version)
     this.path = host.temporaryPath()
     this.metaJson = refusal === undefined ? Buffer.from(JSON.stringify(meta)) : Buffer.alloc(0)
-    this.position = bodyStartOf(this.metaJson)
+    this.bodyStart = bodyStartOf(this.metaJson)
+    this.position = this.bodyStart
     const reserved = refusal === undefined && host.reservePending(this.unwritten)
     if (!reserved) this.unwritten = 0
     if (refusal !== undefined) this.drop(refusal)
@@ -83,6 +94,19 @@ export class DiskWriter implements CacheWriter {
 
   get failed(): boolean {
     return this.state === 'failed'
+  }
+
+  get isFailed(): boolean {
+    return this.failed
+  }
+
+  readFrom(offset: number): Body {
+    const { options, readBlocks } = this.host
+    return followWrite(this, offset, { holdTimeoutMs: options.holdTimeoutMs, read: readBlocks })
+  }
+
+  progress(): Promise<void> {
+    return this.changed.promise
   }
 
   write(chunk: Uint8Array): boolean {
@@ -121,6 +145,7 @@ export class DiskWriter implements CacheWriter {
     if (this.failed) return
     this.state = 'failed'
     this.frames = []
+    this.advance(0)
     this.end()
   }
 
@@ -150,6 +175,15 @@ export class DiskWriter implements CacheWriter {
     const written = Math.min(bytes.byteLength, this.unwritten)
     this.unwritten -= written
     this.host.releasePending(written)
+    // The last block may be a shorter one, which counts once the write is complete.
+    this.advance(Math.floor(bytes.byteLength / (BLOCK_BYTES + BLOCK_OVERHEAD_BYTES)) * BLOCK_BYTES)
+  }
+
+  /** Tells followers that more can be read, or that nothing will come. */
+  private advance(bytes: number): void {
+    this.available += bytes
+    this.changed.resolve()
+    this.changed = Promise.withResolvers()
   }
 
   /** Writes into the temporary file, which is made first. */
@@ -160,9 +194,13 @@ export class DiskWriter implements CacheWriter {
       await host.space.reserve(bytes.byteLength)
       if (this.file === undefined) {
         const file = await host.io.openNew(this.path, host.places.temporary)
+        if (this.settledAlready) {
+          // Given up meanwhile: what ended the write had nothing to remove yet.
+          file.close()
+          this.unlink()
+          return
+        }
         this.file = file
-        // Given up meanwhile: what ended the write had nothing to remove yet.
-        if (this.failed) this.removeTemporary()
       }
       await this.file.write(bytes, position)
     })
@@ -191,7 +229,8 @@ export class DiskWriter implements CacheWriter {
     } catch (error) {
       this.broke(error)
     }
-    if (!stored) this.removeTemporary()
+    this.settledAlready = true
+    if (!stored && this.file !== undefined) this.unlink()
     this.file?.close()
     host.space.release(this.onDisk)
     host.releasePending(this.unwritten)
@@ -210,6 +249,8 @@ export class DiskWriter implements CacheWriter {
       await this.put(head, 0)
     }
     this.frames = []
+    this.isComplete = true
+    this.advance(encoder.length - this.available)
     const { file } = this
     if (host.options.fsync) await this.step(async () => file?.sync())
     const rename = (): Promise<void> => host.io.rename(this.path, host.places.file(name.id))
@@ -230,11 +271,9 @@ export class DiskWriter implements CacheWriter {
     this.cancel()
   }
 
-  private removeTemporary(): void {
-    if (this.file === undefined) return
+  private unlink(): void {
     // Where it cannot be removed, the next start does it.
     this.host.io.unlink(this.path).catch(() => {})
-    this.file.close()
   }
 }
 

@@ -20,7 +20,7 @@ async function bytesIn(directory: string): Promise<number> {
 test('two processes, 10000 mixed requests: no wrong body, and the size is kept within a tenth', { timeout: 240_000 }, async () => {
   const directory = await folder()
   const maxBytes = 40 * MIB
-  const args = [directory, String(maxBytes), '5000', '600', '200000']
+  const args = [directory, String(maxBytes), '5000', '2000', '200000']
   const workers = [startWorker('./child-mixed.ts', args), startWorker('./child-mixed.ts', args)]
   let largest = 0
   let running = true
@@ -32,12 +32,13 @@ test('two processes, 10000 mixed requests: no wrong body, and the size is kept w
     await delay(10)
   }
   expect(await ended).toEqual([0, 0])
+  console.log(`largest: ${(largest / maxBytes).toFixed(3)} of maxBytes`)
   let stored = 0
   for (const { lines } of workers) {
     const told = JSON.parse(lines.at(-1) as string)
     expect(told).toMatchObject({ wrong: 0, brokenOff: 0, failed: 0 })
-    expect(told.hits).toBeGreaterThan(500)
-    expect(told.touched).toBeGreaterThan(50)
+    expect(told.hits).toBeGreaterThan(100)
+    expect(told.touched).toBeGreaterThan(10)
     stored += told.stored
   }
   // Twice the limit and more was written, so that it was reached.
@@ -47,7 +48,7 @@ test('two processes, 10000 mixed requests: no wrong body, and the size is kept w
 
   const store = await openStore(directory, { maxBytes })
   expect(store.stats().entries).toBe((await filesIn(directory, 'v1')).length)
-  for (let i = 0; i < 600; i++) {
+  for (let i = 0; i < 2000; i++) {
     const body = await bodyOf(store, `key ${i}`)
     if (body !== undefined) expect(isTelling(`key ${i}`, body)).toBe(true)
   }
