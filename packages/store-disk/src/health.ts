@@ -4,8 +4,8 @@ import type { DiskError, DiskFailureKind } from './errors.ts'
 
 export interface DiskFault {
   readonly kind: DiskFailureKind
-  /** Which side is affected: they fail and recover apart. `index`: only eviction and its bookkeeping. */
-  readonly side: 'read' | 'write' | 'index'
+  /** What is affected: each fails and recovers apart, as a full disk can still be read and emptied. `index`: only eviction and its bookkeeping. */
+  readonly side: 'read' | 'write' | 'removal' | 'index'
   readonly error: DiskError
 }
 

@@ -1,5 +1,6 @@
 export { DiskError, type DiskFailureKind } from './errors.ts'
 export type { DiskFault } from './health.ts'
 export type { DiskStoreOptions } from './options.ts'
-export { DiskStore, type DiskStoreStats } from './store.ts'
+export type { DiskStoreStats } from './stats.ts'
+export { DiskStore } from './store.ts'
 export type { DropReason } from './writer.ts'

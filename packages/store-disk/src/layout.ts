@@ -119,7 +119,7 @@ export function decodeHead(bytes: Buffer, digest: Buffer): FileHead | 'broken' |
   const length = Number(bytes.readBigUInt64BE(56))
   const slotBytes = bytes.readUInt32BE(64)
   const bodyStart = FIXED_BYTES + 2 * slotBytes
-  if (bodyStart > MAX_HEAD_BYTES) return 'broken'
+  if (slotBytes < SLOT_HEAD_BYTES || bodyStart > MAX_HEAD_BYTES) return 'broken'
   return { version: bytes.toString('hex', 8, 24), length, slotBytes, bodyStart, fileBytes: bodyStart + framedLength(length) }
 }
 

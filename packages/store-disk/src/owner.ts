@@ -37,6 +37,6 @@ export function isGone(fileName: string): boolean | 'unknown' | undefined {
     // Alive, or its number went to somebody else.
     return 'unknown'
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ESRCH'
+    return (error as NodeJS.ErrnoException).code === 'ESRCH' ? true : 'unknown'
   }
 }

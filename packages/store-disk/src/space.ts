@@ -87,7 +87,7 @@ export class SpaceKeeper {
 
   /** Gives up a part of what is stored because the file system has less room than `maxBytes`. */
   async shed(bytes: number): Promise<void> {
-    const target = this.index.bytes - Math.max(2 * bytes, this.index.bytes * SHED_SHARE)
+    const target = this.index.bytes - Math.max(bytes, this.index.bytes * SHED_SHARE)
     await this.evictWhile(() => this.index.count > 0 && this.index.bytes > target)
   }
 

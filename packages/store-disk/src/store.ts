@@ -1,6 +1,5 @@
 import { join } from 'node:path'
 import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions } from '@proxy/cache'
-import type { BreakerState } from '@proxy/pipeline/breaker'
 import { settledWithin, withDeadline } from './deadline.ts'
 import { DiskError, isAbsent, toDiskError } from './errors.ts'
 import { type DiskFault, Health } from './health.ts'
@@ -11,38 +10,8 @@ import { createOwner, releaseOwner } from './owner.ts'
 import { FIRST_READ_BYTES, FileReader, type OpenedFile } from './reader.ts'
 import { removeExactly } from './removal.ts'
 import { SpaceKeeper } from './space.ts'
+import type { DiskStoreStats } from './stats.ts'
 import { DiskWriter, type DropReason, type WriteHost } from './writer.ts'
-
-export interface DiskStoreStats {
-  /** Entries that are known, those of other processes on the directory among them. */
-  readonly entries: number
-  /** What their files take, and those being written. */
-  readonly bytes: number
-  readonly maxBytes: number
-  readonly hits: number
-  readonly misses: number
-  readonly evictions: number
-  /** Files that were not what was written, and were removed for it. */
-  readonly broken: number
-  /** Writes that are visible. */
-  readonly writes: number
-  /** Writes that the disk failed. */
-  readonly failedWrites: number
-  /** Writes that were not tried, or given up, by reason. */
-  readonly droppedWrites: Readonly<Record<DropReason, number>>
-  readonly pendingWrites: number
-  readonly pendingBytes: number
-  readonly openFiles: number
-  /** Bytes read from files, of the index too. */
-  readonly bytesRead: number
-  /** True while the directory is being compared with the index. */
-  readonly surveying: boolean
-  readonly readErrors: number
-  readonly writeErrors: number
-  readonly timeouts: number
-  readonly readBreaker: BreakerState
-  readonly writeBreaker: BreakerState
-}
 
 /** Versions that are broken and could not be removed: remembered, so that they stay misses. */
 const MAX_CONDEMNED = 1024
@@ -56,6 +25,8 @@ export class DiskStore implements CacheStore {
   private readonly reader: FileReader
   private readonly readHealth: Health
   private readonly writeHealth: Health
+  /** Apart from writes: from a full disk things can be removed. */
+  private readonly removalHealth: Health
   private readonly owner = createOwner()
   private readonly writeHost: WriteHost
   private readonly writers = new Set<DiskWriter>()
@@ -82,6 +53,7 @@ export class DiskStore implements CacheStore {
     this.io = new DiskIo(resolved.maxOperations, resolved.maxQueuedOperations)
     this.readHealth = health('read')
     this.writeHealth = health('write')
+    this.removalHealth = health('removal')
     const { io, places, owner } = this
     this.space = new SpaceKeeper({ io, places, owner, options: resolved, health: health('index') })
     this.reader = new FileReader({
@@ -135,7 +107,7 @@ export class DiskStore implements CacheStore {
   /** False also where the metadata has grown by more than a quarter and 128 bytes: it does not fit into its place. */
   touch(key: string, version: string, meta: CacheMeta): Promise<boolean> {
     const name = nameOf(key)
-    return this.change(() =>
+    return this.change(this.writeHealth, () =>
       this.opened(name, version, 'r+', async ({ file, head, bytes }) => {
         const next = nextSlot(bytes, head, Buffer.from(JSON.stringify(meta)))
         if (next === undefined) return false
@@ -148,7 +120,7 @@ export class DiskStore implements CacheStore {
 
   delete(key: string, version?: string): Promise<boolean> {
     const name = nameOf(key)
-    return this.change(async () => {
+    return this.change(this.removalHealth, async () => {
       if (version !== undefined) return this.removeVersion(name, version)
       try {
         await this.io.unlink(this.places.file(name.id))
@@ -189,8 +161,8 @@ export class DiskStore implements CacheStore {
       bytesRead: this.io.bytesRead,
       surveying: space.surveying,
       readErrors: readHealth.errors,
-      writeErrors: writeHealth.errors,
-      timeouts: readHealth.timeouts + writeHealth.timeouts,
+      writeErrors: writeHealth.errors + this.removalHealth.errors,
+      timeouts: readHealth.timeouts + writeHealth.timeouts + this.removalHealth.timeouts,
       readBreaker: readHealth.state,
       writeBreaker: writeHealth.state
     }
@@ -215,16 +187,16 @@ export class DiskStore implements CacheStore {
   }
 
   /** Something small that is waited for. Rejects with `DiskError`. */
-  private async change(act: () => Promise<boolean>): Promise<boolean> {
-    const refusal = this.refusal()
-    if (refusal !== undefined) throw refusal === 'closed' ? new DiskError('closed') : this.unavailable
+  private async change(health: Health, act: () => Promise<boolean>): Promise<boolean> {
+    if (this.closed) throw new DiskError('closed')
+    if (!health.allow()) throw this.unavailable
     try {
       const done = await withDeadline(this.options.writeTimeoutMs, undefined, act, () => {})
-      this.writeHealth.success()
+      health.success()
       return done
     } catch (thrown) {
       const error = toDiskError(thrown)
-      this.writeHealth.failed(error)
+      health.failed(error)
       throw error
     }
   }
@@ -261,7 +233,7 @@ export class DiskStore implements CacheStore {
       },
       (error: unknown) => {
         this.removals.delete(id)
-        this.writeHealth.failed(toDiskError(error))
+        this.removalHealth.failed(toDiskError(error))
         if (reason === 'broken' && version !== '' && this.condemned.size < MAX_CONDEMNED) this.condemned.add(version)
       }
     )

@@ -32,7 +32,6 @@ test('two processes, 10000 mixed requests: no wrong body, and the size is kept w
     await delay(10)
   }
   expect(await ended).toEqual([0, 0])
-  console.log(`largest: ${(largest / maxBytes).toFixed(3)} of maxBytes`)
   let stored = 0
   for (const { lines } of workers) {
     const told = JSON.parse(lines.at(-1) as string)
