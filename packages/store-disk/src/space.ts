@@ -1,13 +1,12 @@
 import { blocksOf, DISK_BLOCK_BYTES, EntryIndex, type Evicted } from './entry-index.ts'
 import { DiskError, isAbsent, toDiskError } from './errors.ts'
 import type { Health } from './health.ts'
+import { IndexFiles } from './index-files.ts'
 import { idWords } from './index-shard.ts'
 import type { DiskIo } from './io.ts'
-import { type Change, Journal } from './journal.ts'
+import type { Change } from './journal.ts'
 import type { Places } from './layout.ts'
 import type { ResolvedOptions } from './options.ts'
-import { OtherJournals } from './others.ts'
-import { readSnapshot, writeSnapshot } from './snapshot.ts'
 import { survey, sweepTemporary } from './upkeep.ts'
 
 /** How often journals are written and those of others read. */
@@ -15,7 +14,6 @@ const EXCHANGE_MS = 1000
 /** So much of `maxBytes` at most is written without telling the other stores. */
 const UNANNOUNCED_SHARE = 1 / 50
 const SURVEY_EVERY_MS = 60 * 60_000
-const HEARTBEAT_MS = 10 * 60_000
 /** Files removed at a time to make room. */
 const EVICT_AT_ONCE = 8
 /** What a full disk makes the store give up, so that the next write finds room. */
@@ -37,22 +35,18 @@ export class SpaceKeeper {
   /** True until the directory has been compared with the index. */
   surveying = true
   private readonly host: SpaceHost
-  private readonly journal: Journal
-  private readonly others: OtherJournals
+  private readonly files: IndexFiles
   private temporaryBytes = 0
   private opening: Promise<void> | undefined
   private exchanging: Promise<void> | undefined
   private upkeep: Promise<void> = Promise.resolve()
   private timer: NodeJS.Timeout | undefined
   private surveyedAtMs = 0
-  private beatAtMs = 0
-  private snapshots = 0
   private closed = false
 
   constructor(host: SpaceHost) {
     this.host = host
-    this.journal = new Journal(host.io, host.places, host.owner)
-    this.others = new OtherJournals(host.io, host.places, host.owner)
+    this.files = new IndexFiles(host, this.index)
   }
 
   /** Bytes that all files take, those being written among them. */
@@ -77,7 +71,7 @@ export class SpaceKeeper {
     this.temporaryBytes += bytes
     // Where the folders cannot be made, the write will find out by itself.
     await this.open().catch(() => {})
-    if (this.journal.waitingFileBytes > this.host.options.maxBytes * UNANNOUNCED_SHARE) await this.exchange()
+    if (this.files.unannouncedBytes > this.host.options.maxBytes * UNANNOUNCED_SHARE) await this.exchange()
     await this.evictWhile(() => this.bytes > this.host.options.maxBytes)
   }
 
@@ -95,12 +89,12 @@ export class SpaceKeeper {
   added(id: string, fileBytes: number): void {
     const change = { id: idWords(id), blocks: blocksOf(fileBytes) }
     this.index.set(change.id, change.blocks)
-    this.journal.add(change)
+    this.files.note(change)
   }
 
   removed(id: string): void {
     const change = { id: idWords(id), blocks: 0 }
-    if (this.index.remove(change.id)) this.journal.add(change)
+    if (this.index.remove(change.id)) this.files.note(change)
   }
 
   /** A file was read: one that is not in the index gets into it. */
@@ -127,15 +121,12 @@ export class SpaceKeeper {
       await this.upkeep
       await this.exchanging
       try {
-        await this.journal.flush()
-        // Others may not have read the journal yet, so it stays: it is short, and the next start removes it.
-        if (this.index.count > 0) await writeSnapshot(this.host.io, this.host.places, this.index, this.temporaryName())
+        await this.files.conclude()
       } catch (error) {
         this.host.health.failed(toDiskError(error))
       }
     }
-    this.others.close()
-    this.journal.close()
+    this.files.close()
   }
 
   private async load(): Promise<void> {
@@ -147,8 +138,7 @@ export class SpaceKeeper {
       failure = error
     }
     try {
-      await readSnapshot(io, places, this.index)
-      await this.others.read((change) => this.apply(change))
+      await this.files.load((change) => this.apply(change))
     } catch (error) {
       health.failed(toDiskError(error))
     }
@@ -177,21 +167,15 @@ export class SpaceKeeper {
   }
 
   private async share(): Promise<void> {
-    const { health, io, options } = this.host
-    const nowMs = options.clock.monotonicMs()
+    const { health, options } = this.host
     try {
-      await this.journal.flush()
-      await this.others.read((change) => this.applyOthers(change))
-      if (this.journal.size > 0 && nowMs - this.beatAtMs > HEARTBEAT_MS) {
-        this.beatAtMs = nowMs
-        await io.setModified(this.journal.path, Date.now())
-      }
-      if (this.journal.size > 1024 * 1024 + this.index.count * 12) await this.snapshot()
+      await this.files.share((change) => this.applyOthers(change))
       health.success()
     } catch (error) {
       health.failed(toDiskError(error))
     }
-    if (!this.surveying && !this.closed && (this.journal.lossy || nowMs - this.surveyedAtMs > SURVEY_EVERY_MS)) this.upkeep = this.compare()
+    if (this.surveying || this.closed) return
+    if (options.clock.monotonicMs() - this.surveyedAtMs > SURVEY_EVERY_MS || this.files.takeLosses()) this.upkeep = this.compare()
   }
 
   private apply({ id, blocks }: Change): void {
@@ -221,31 +205,16 @@ export class SpaceKeeper {
   private async compare(): Promise<void> {
     const { io, places, health, options } = this.host
     this.surveying = true
-    this.journal.lossy = false
     this.surveyedAtMs = options.clock.monotonicMs()
     try {
       await sweepTemporary(io, places)
       await survey(io, places, this.index, () => this.closed)
-      if (this.others.finished.length > 0 && !this.closed) await this.snapshot()
+      if (!this.closed) await this.files.absorb()
       await this.evictWhile(() => this.bytes > options.maxBytes)
     } catch (error) {
       health.failed(toDiskError(error))
     }
     this.surveying = false
-  }
-
-  private async snapshot(): Promise<void> {
-    const { io, places } = this.host
-    const finished = this.others.finished
-    const before = await this.journal.rotate()
-    await writeSnapshot(io, places, this.index, this.temporaryName())
-    await this.others.remove(finished)
-    // Where it cannot be removed it is read once more by the next start.
-    if (before !== undefined) await io.unlink(before).catch(() => {})
-  }
-
-  private temporaryName(): string {
-    return `${this.host.owner}.snapshot${this.snapshots++}`
   }
 
   private async evictWhile(needed: () => boolean): Promise<void> {
@@ -273,6 +242,6 @@ export class SpaceKeeper {
       }
     }
     this.evictions++
-    this.journal.add({ id: words, blocks: 0 })
+    this.files.note({ id: words, blocks: 0 })
   }
 }

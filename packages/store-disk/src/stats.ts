@@ -1,5 +1,7 @@
 import type { BreakerState } from '@proxy/pipeline/breaker'
-import type { DropReason } from './writer.ts'
+
+/** Why a write was not even tried, or given up: labels of a metric. */
+export type DropReason = 'too-large' | 'no-room' | 'unavailable' | 'closed'
 
 export interface DiskStoreStats {
   /** Entries that are known, those of other processes on the directory among them. */

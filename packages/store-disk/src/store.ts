@@ -10,8 +10,9 @@ import { createOwner, releaseOwner } from './owner.ts'
 import { FIRST_READ_BYTES, FileReader, type OpenedFile } from './reader.ts'
 import { removeExactly } from './removal.ts'
 import { SpaceKeeper } from './space.ts'
-import type { DiskStoreStats } from './stats.ts'
-import { DiskWriter, type DropReason, type WriteHost } from './writer.ts'
+import type { DiskStoreStats, DropReason } from './stats.ts'
+import type { WriteHost } from './write-host.ts'
+import { DiskWriter } from './writer.ts'
 
 /** Versions that are broken and could not be removed: remembered, so that they stay misses. */
 const MAX_CONDEMNED = 1024

@@ -2,39 +2,13 @@ import { randomBytes } from 'node:crypto'
 import type { CacheMeta, CacheWriter } from '@proxy/cache'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, BlockEncoder } from '@proxy/cache/blocks'
 import type { Body } from '@proxy/pipeline'
-import type { BlockCursor } from './blocks-file.ts'
 import { withDeadline } from './deadline.ts'
 import { DiskError, toDiskError } from './errors.ts'
 import { type FollowedWrite, followWrite } from './follow.ts'
-import type { Health } from './health.ts'
-import type { DiskFile, DiskIo } from './io.ts'
-import { bodyStartOf, type EntryName, encodeHead, isTooLargeMeta, nameOf, type Places } from './layout.ts'
-import type { ResolvedOptions } from './options.ts'
-import type { SpaceKeeper } from './space.ts'
-
-/** Why a write was not even tried, or given up: labels of a metric. */
-export type DropReason = 'too-large' | 'no-room' | 'unavailable' | 'closed'
-
-/** What a write needs of its store. */
-export interface WriteHost {
-  readonly io: DiskIo
-  readonly options: ResolvedOptions
-  readonly places: Places
-  readonly health: Health
-  readonly space: SpaceKeeper
-  /** Takes `bytes` out of what may wait to be written; false when there is no such room. */
-  reservePending(bytes: number): boolean
-  releasePending(bytes: number): void
-  /** A path in the folder of temporary files. */
-  temporaryPath(): string
-  dropped(reason: DropReason): void
-  failed(): void
-  stored(): void
-  /** The next blocks of a write's own file, within the deadline. */
-  readBlocks(cursor: BlockCursor): Promise<Buffer[]>
-  /** Removes a version that became visible after its commit had been given up. */
-  revoke(name: EntryName, version: string): void
-}
+import type { DiskFile } from './io.ts'
+import { bodyStartOf, type EntryName, encodeHead, isTooLargeMeta, nameOf } from './layout.ts'
+import type { DropReason } from './stats.ts'
+import type { WriteHost } from './write-host.ts'
 
 /** What is written at a time. */
 const FLUSH_BYTES = 256 * 1024
