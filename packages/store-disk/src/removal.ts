@@ -3,12 +3,19 @@ import type { DiskFile, DiskIo } from './io.ts'
 
 /**
  * Removes the file at `path` if it is the one that is open as `file`; resolves to whether it was. A file that took its name meanwhile stays: the name is moved
- * aside first, looked at, and put back where it is another one's and nobody has taken it. The caller keeps `file` open, so that its inode is nobody else's.
+ * aside first, looked at, and put back where it is another one's and nobody has taken it. `file` is kept open meanwhile, so that its inode is nobody else's.
  */
 export async function removeExactly(io: DiskIo, file: DiskFile, path: string, aside: string): Promise<boolean> {
-  // Asked for at once, before the caller lets go of the file.
-  const mine = file.stat()
-  const [wanted, there] = await Promise.all([mine, statOrNone(io, path)])
+  if (!file.retain()) return false
+  try {
+    return await remove(io, file, path, aside)
+  } finally {
+    file.close()
+  }
+}
+
+async function remove(io: DiskIo, file: DiskFile, path: string, aside: string): Promise<boolean> {
+  const [wanted, there] = await Promise.all([file.stat(), statOrNone(io, path)])
   if (there === undefined || there.ino !== wanted.ino || there.dev !== wanted.dev) return false
   try {
     await io.rename(path, aside)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { EntryIndex } from '../src/entry-index.ts'
 import { DiskStore } from '../src/index.ts'
 import { DiskIo } from '../src/io.ts'
@@ -100,7 +100,11 @@ test('the index survives without a clean end: the journal has what came after th
   const directory = await folder()
   const worker = startWorker('./child-mixed.ts', [directory, String(64 * MIB), '0', '300', '5000'])
   expect(await worker.line()).toBe('ready')
-  await new Promise((resolve) => setTimeout(resolve, 2500))
+  const journalBytes = async (): Promise<number> => {
+    const [journal] = await filesIn(directory, 'index')
+    return journal === undefined ? 0 : (await stat(journal)).size
+  }
+  await vi.waitUntil(async () => (await journalBytes()) > 400 * 24, { timeout: 60_000 })
   await worker.kill()
   const index = new EntryIndex()
   const places = new Places(directory)
