@@ -100,6 +100,15 @@ async function openStore(name: string, stores: StoreSettings, redis: RedisConnec
     const store = new RedisStore({ redis: (redis as RedisConnection).client, prefix, commandTimeoutMs: commandTimeout, maxEntryBytes: maxEntrySize, onFault: (error) => onFault('redis', error) })
     return { store, prepared: atOnce }
   }
+  if (name === 'disk') {
+    const { DiskStore } = await import('@proxy/store-disk')
+    const { directory, maxSize, maxEntrySize, fsync } = stores.disk as NonNullable<StoreSettings['disk']>
+    const store = checked(
+      ['stores', 'disk'],
+      () => new DiskStore({ directory, maxBytes: maxSize, ...(maxEntrySize !== undefined && { maxEntryBytes: maxEntrySize }), fsync, onFault: ({ error }) => onFault('disk', error) })
+    )
+    return { store, prepared: store.prepare().catch((error: unknown) => onFault('disk', error)) }
+  }
   if (name === 's3') {
     const { S3Store } = await import('@proxy/store-s3')
     const { bucket, endpoint, region, accessKeyId, secretAccessKey, prefix, pathStyle, createBucket, firstByteTimeout, requestTimeout, maxEntrySize } = stores.s3 as NonNullable<StoreSettings['s3']>

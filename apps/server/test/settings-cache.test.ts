@@ -1,7 +1,9 @@
+import { rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { rawExchange, sharedS3, startFaultProxy, startOrigin, startRedis } from '@proxy/testing'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import type { Config } from '../src/index.ts'
-import { ask, silentPort, startProxy, until } from './helpers.ts'
+import { type Config, loadConfig } from '../src/index.ts'
+import { ask, silentPort, startProxy, tempFile, tempFolder, until } from './helpers.ts'
 
 const KIB = 1024
 
@@ -223,6 +225,41 @@ describe('stores.redis', () => {
     expect([await statusOf(0), await statusOf(0), await statusOf(0)]).toEqual([200, 200, 429])
     expect(await statusOf(1)).toBe(429)
     expect(await statusOf(2)).toBe(200)
+  })
+})
+
+describe('stores.disk', () => {
+  test('directory: what is stored is still there after a restart, and moves to memory when it is asked for', async () => {
+    const directory = join(tempFolder(), 'cache')
+    const origin = await originOf()
+    const config: Partial<Config> = { pools: { web: { targets: [origin.url] } }, cache: { tiers: ['memory', 'disk'] }, stores: { disk: { directory, maxSize: '10MiB', maxEntrySize: '100KiB' } } }
+    const path = `/text/${10 * KIB}/200?max-age=60`
+    const first = await startProxy(config as Config)
+    await ask(first.url + path)
+    await ask(`${first.url}/text/${200 * KIB}/200?max-age=60`)
+    await first.server.close()
+    await origin.close()
+    const second = await startProxy(config as Config)
+    expect((await ask(second.url + path)).headers['cache-status']).toContain('hit')
+    expect((await ask(`${second.url}/text/${200 * KIB}/200?max-age=60`)).status).toBe(502)
+    // Without its files it lives on in memory.
+    await until(async () => {
+      rmSync(directory, { recursive: true, force: true })
+      return (await ask(second.url + path)).status === 200
+    })
+    expect((await ask(second.url + path)).headers['cache-status']).toContain('hit')
+  })
+
+  test('a folder that cannot be made: the server serves without it, and says so', async () => {
+    const file = tempFile('', 'not-a-folder')
+    const { proxy, twice } = await proxied({ cache: { tiers: ['disk'] }, stores: { disk: { directory: join(file, 'cache') } } })
+    expect(await twice('/text/10/200?max-age=60')).toBe('miss miss')
+    expect(proxy.lines.filter(({ msg, store }) => msg === 'store failed' && store === 'disk')).toHaveLength(1)
+  })
+
+  test('directory counts from the folder of the configuration', async () => {
+    const file = tempFile('pools: { web: { targets: ["http://127.0.0.1:1"] } }\nstores: { disk: { directory: cache } }\n')
+    expect((await loadConfig(file, {})).stores?.disk?.directory).toBe(join(dirname(file), 'cache'))
   })
 })
 

@@ -70,11 +70,12 @@ export function located(error: unknown, place: LocatedConfig['place']): unknown 
   return error instanceof ConfigError ? new ConfigError(error.issues, place, error.cause) : error
 }
 
-/** Keys whose value names a file. */
+/** Keys whose value names a file or folder. */
 const fileKeys: readonly (readonly string[])[] = [
   ['listeners', '*', 'tls', 'cert'],
   ['listeners', '*', 'tls', 'key'],
-  ['pools', '*', 'tls', 'ca']
+  ['pools', '*', 'tls', 'ca'],
+  ['stores', 'disk', 'directory']
 ]
 
 function withAbsolutePaths(value: unknown, folder: string): unknown {

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { fieldName, lifetime, size, text, textThat, timeout } from './scalars.ts'
 
-export const storeNames = ['memory', 'redis', 's3'] as const
+export const storeNames = ['memory', 'disk', 'redis', 's3'] as const
 
 const tierSchema = z
   .union([
@@ -74,6 +74,15 @@ export const storesSchema = z.strictObject({
       eviction: z.enum(['s3-fifo', 'lru']).default('s3-fifo')
     })
     .prefault({}),
+  disk: z
+    .strictObject({
+      /** Holds nothing else. */
+      directory: text(),
+      maxSize: size(1024 * 1024).prefault('10GiB'),
+      maxEntrySize: size().optional(),
+      fsync: z.boolean().default(false)
+    })
+    .optional(),
   redis: z
     .strictObject({
       /** `redis://[user:password@]host[:port][/db]`, `rediss://`. */
