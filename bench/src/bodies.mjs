@@ -1,5 +1,5 @@
 // The bodies every server of the table serves, and the header fields of a stored response: the same bytes for all, so that only the work differs.
-export const sizes = { '1k': 1024, '64k': 64 * 1024 }
+export const sizes = { '1k': 1024, '64k': 64 * 1024, '1m': 1024 * 1024 }
 
 export function bytes(size) {
   const buffer = Buffer.allocUnsafe(size)

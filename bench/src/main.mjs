@@ -32,6 +32,9 @@ const others = peer === undefined ? [] : [{ name: 'nginx', ...peer }]
 const tables = [
   { title: 'memory hit, 1 KiB', path: '/hit/1k', peers: [rawHit, ...mine(1.6), ...others] },
   { title: 'memory hit, 64 KiB', path: '/hit/64k', peers: [rawHit, ...mine(1.6), ...others] },
+  { title: 'memory hit, 1 MiB', path: '/hit/1m', peers: [rawHit, ...mine(1.6), ...others] },
+  { title: 'miss with memory fill, 1 KiB, each request another URL', path: '/hit/1k', unique: true, peers: [rawPass, ...mine(), ...others] },
+  { title: 'revalidation, 1 KiB', path: '/stale/1k', peers: [rawPass, ...mine()] },
   { title: 'pass-through, 1 KiB', path: '/pass/1k', peers: [rawPass, ...mine(1.4), ...others] },
   { title: 'pass-through, 1 KiB, each request another URL', path: '/pass/1k', unique: true, peers: [rawPass, ...mine(), ...others] }
 ].filter(({ title, path }) => `${title} ${path}`.includes(values.only))

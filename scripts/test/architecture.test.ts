@@ -31,9 +31,10 @@ const mayImport: Record<string, readonly string[]> = {
   '@proxy/ratelimit': ['@proxy/pipeline'],
   '@proxy/auth': ['@proxy/pipeline'],
   '@proxy/cache-redis': ['@proxy/pipeline', '@proxy/cache'],
+  '@proxy/store-disk': ['@proxy/pipeline', '@proxy/cache'],
   '@proxy/store-s3': ['@proxy/pipeline', '@proxy/cache'],
   '@proxy/testing': [],
-  '@proxy/server': ['@proxy/pipeline', '@proxy/cache', '@proxy/cache-redis', '@proxy/store-s3', '@proxy/upstream', '@proxy/balancer', '@proxy/ratelimit', '@proxy/auth']
+  '@proxy/server': ['@proxy/pipeline', '@proxy/cache', '@proxy/cache-redis', '@proxy/store-disk', '@proxy/store-s3', '@proxy/upstream', '@proxy/balancer', '@proxy/ratelimit', '@proxy/auth']
 }
 const owners: readonly { library: RegExp; files: RegExp }[] = [
   { library: /^hono(\/|$)/, files: /^(apps\/server\/src\/|packages\/pipeline\/src\/hono\.ts$)/ },

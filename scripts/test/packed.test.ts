@@ -88,6 +88,20 @@ console.log(await store.get('key').then(() => 'an answer', () => 'a miss, at onc
 await store.close()
 await redis.close()`
   },
+  '@proxy/store-disk': {
+    output: 'true hello',
+    code: `import { mkdtemp } from 'node:fs/promises'
+import { sampleMeta } from '@proxy/cache/conformance'
+import { readAll } from '@proxy/pipeline'
+import { DiskStore } from '@proxy/store-disk'
+const store = new DiskStore({ directory: await mkdtemp('/tmp/packed-'), maxBytes: 1024 * 1024 })
+const writer = store.put('key', sampleMeta())
+writer.write(Buffer.from('hello'))
+const stored = await writer.commit()
+const entry = await store.get('key')
+console.log(stored, entry && String(await readAll(await entry.open(), 100)))
+await store.close()`
+  },
   '@proxy/store-s3': {
     output: 'a miss',
     code: `import { S3Store } from '@proxy/store-s3'

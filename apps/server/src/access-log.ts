@@ -17,7 +17,8 @@ export function accessLog(logger: Logger, mask: (text: string) => string): LogRe
     const since = exchange?.get(startedMs)
     logger.info(
       {
-        requestId: exchange?.requestId,
+        // A CONNECT has none: no answer of the pipeline carries it.
+        requestId: exchange?.requestId === '' ? undefined : exchange?.requestId,
         client: request?.remoteAddress,
         method: request?.method,
         host: request?.authority,

@@ -31,7 +31,7 @@ function parseUpstreams(value: string): readonly string[] {
   return urls
 }
 
-/** `127.0.0.1:8080`, `[::1]:8080`, `:8080` (all addresses) or a port alone (this machine). */
+/** `127.0.0.1:8080`, `[::1]:8080`, `:8080` (all IPv4 addresses) or a port alone (this machine). */
 export function parseListen(value: string): { host: string; port: number } {
   const match = /^(?:(?:\[([0-9a-f:.]+)\]|([^:[\]]*)):)?(\d{1,5})$/i.exec(value)
   const port = Number(match?.[3])

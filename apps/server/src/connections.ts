@@ -52,7 +52,8 @@ export class Connections {
   }
 }
 
-function isBusy(socket: HttpSocket): boolean {
+/** Whether an answer is under way on it. */
+export function isBusy(socket: HttpSocket): boolean {
   return socket._httpMessage !== undefined && socket._httpMessage !== null
 }
 

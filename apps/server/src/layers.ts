@@ -1,6 +1,7 @@
 import type { CliOptions } from './cli.ts'
 import { ConfigError, type KeyPath } from './config/errors.ts'
 import { fileLayer, joinLayers, type Layer, type LocatedConfig } from './config/load.ts'
+import { isMapping, mergeConfig } from './config/merge.ts'
 import { isPixivEnvironment, pixivPreset } from './presets/pixiv.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -25,13 +26,23 @@ export async function gatherConfig(options: CliOptions, env: Environment): Promi
   }
   if (options.config !== undefined) layers.push(await fileLayer(options.config, env))
   if (layers.length === 0 && options.upstream === undefined) return { located: undefined, warnings }
+  if (options.upstream !== undefined) checkUpstream(layers.reduce<unknown>((joined, { value }) => mergeConfig(joined, value), {}))
   layers.push(flagLayer(options))
-  const located = joinLayers(layers)
-  const { routes, pools } = located.config
-  if (options.upstream !== undefined && (routes === undefined ? Object.keys(pools).length > 1 : !routes.some(({ pool }) => pool === 'default'))) {
-    throw new ConfigError([{ path: [], message: 'sets the pool "default", which no route uses' }], () => '--upstream')
+  return { located: joinLayers(layers), warnings }
+}
+
+/** Whether `--upstream` has an effect over what is set already. Before the two are joined: then nobody could tell who wanted a second pool. */
+function checkUpstream(value: unknown): void {
+  const { routes, pools } = value as { readonly routes?: unknown; readonly pools?: unknown }
+  const refuse = (message: string): never => {
+    throw new ConfigError([{ path: [], message }], () => '--upstream')
   }
-  return { located, warnings }
+  if (Array.isArray(routes)) {
+    if (!routes.some((route: { readonly pool?: unknown } | null) => route?.pool === 'default')) refuse('sets the pool "default", which no route uses')
+  } else if (isMapping(pools)) {
+    const others = Object.keys(pools).filter((name) => name !== 'default')
+    if (others.length > 0) refuse(`sets the pool "default", beside "${others.join('", "')}": routes must say which requests go where`)
+  }
 }
 
 function presetLayer({ config, origins }: { readonly config: unknown; readonly origins: Readonly<Record<string, string>> }): Layer {
@@ -60,7 +71,8 @@ export function flagLayer({ listen, upstream, accessLog }: CliOptions): Layer {
       if (section === 'listeners' && listen !== undefined) return { place: '--listen', depth: path.length }
       if (upstream !== undefined && section === 'pools' && path[1] === 'default' && (path.length === 2 || path[2] === 'targets')) return { place: '--upstream', depth: path.length }
       if (accessLog !== undefined && section === 'observability' && path[1] === 'accessLog') return { place: '--access-log', depth: path.length }
-      return { place: 'command line', depth: 0 }
+      // What is nowhere is missing from the file, where there is one.
+      return { place: 'command line', depth: -1 }
     }
   }
 }

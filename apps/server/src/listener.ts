@@ -5,6 +5,7 @@ import { ConfigError } from './config/errors.ts'
 import type { ListenerSettings } from './config/schema.ts'
 import { Connections } from './connections.ts'
 import { readPem } from './pools.ts'
+import type { TunnelListener } from './tunnels.ts'
 
 /** How often connections are looked at whose header or request takes too long: the precision of these two timeouts. */
 const CHECK_INTERVAL_MS = 1000
@@ -23,8 +24,8 @@ export interface Listener {
   close(graceMs: number): Promise<number>
 }
 
-/** A listener that hands requests to `onRequest`. Throws `ConfigError` for a certificate or key that cannot be read or used. `index` is its place in the configuration. */
-export async function createListener(settings: ListenerSettings, index: number, onRequest: RequestListener): Promise<Listener> {
+/** A listener that hands requests to `onRequest`, those for a tunnel to `onConnect`. Throws `ConfigError` for a certificate or key that cannot be read or used. `index` is its place in the configuration. */
+export async function createListener(settings: ListenerSettings, index: number, onRequest: RequestListener, onConnect: TunnelListener): Promise<Listener> {
   const { tls, timeouts } = settings
   const state = { draining: false }
   class DrainableResponse extends ServerResponse {
@@ -50,6 +51,7 @@ export async function createListener(settings: ListenerSettings, index: number, 
   server.maxHeadersCount = 0
   // The pipeline says 100 Continue once it wants the body.
   server.on('checkContinue', onRequest)
+  server.on('connect', onConnect)
   const connections = new Connections(server, certificate !== undefined)
   return new NodeListener(server, settings, index, connections, () => {
     state.draining = true

@@ -1,10 +1,8 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
+import { standardOutput } from './standard-output.ts'
 
-/** Lines that wait for a slow reader of the log beyond this are dropped: a full pipe must not fill the memory. Bytes. */
-const MAX_BUFFERED_BYTES = 16 * 1024 * 1024
-/** Lines are written in blocks of this size, or when they are this old. */
-const BLOCK_BYTES = 4096
-const FLUSH_INTERVAL_MS = 200
+/** Longest wait for a reader of the log when the server has ended. */
+const LAST_FLUSH_MS = 1000
 
 /** Where log lines go: `write` gets one or more whole lines. */
 export interface LogDestination {
@@ -14,31 +12,15 @@ export interface LogDestination {
 /** The server's log: one JSON object per line. */
 export interface ServerLog {
   readonly logger: Logger
-  /** Writes what is buffered. Never throws. */
-  flush(): void
+  /** Resolves when what is buffered was written, or cannot be soon. Never rejects. */
+  flush(): Promise<void>
 }
 
 /** A log to `destination`, or to standard output, without ever waiting for it. */
 export function createLog(level: string, destination?: LogDestination): ServerLog {
-  const target = destination === undefined ? standardOutput() : undefined
-  const logger = pino({ level, base: null, formatters: { level: (label) => ({ level: label }) } }, (target ?? destination) as DestinationStream)
-  return {
-    logger,
-    flush() {
-      try {
-        target?.flushSync()
-      } catch {
-        // Standard output was closed by its reader: there is nowhere left to say so.
-      }
-    }
-  }
-}
-
-function standardOutput() {
-  const stream = pino.destination({ dest: 1, sync: false, minLength: BLOCK_BYTES, maxLength: MAX_BUFFERED_BYTES, periodicFlush: FLUSH_INTERVAL_MS })
-  // EPIPE and the like: losing the log must not end the process.
-  stream.on('error', () => {})
-  return stream
+  const output = destination === undefined ? standardOutput() : undefined
+  const logger = pino({ level, base: null, formatters: { level: (label) => ({ level: label }) } }, (output ?? destination) as DestinationStream)
+  return { logger, flush: () => output?.flush(LAST_FLUSH_MS) ?? Promise.resolve() }
 }
 
 /** Message and code of an error and of what caused it, with secrets masked; no stack, which would hold nothing for an operator. */

@@ -1,46 +1,13 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
-import { CommanderError } from 'commander'
-import { type CliOptions, parseArguments } from './cli.ts'
-import { ConfigError } from './config/errors.ts'
-import { located } from './config/load.ts'
-import { gatherConfig } from './layers.ts'
-import { startSample } from './sample/start.ts'
-import { createServer, type ProxyServer } from './server.ts'
-import { endOnSignal, exitStatus, surviveFaults } from './shutdown.ts'
 
-async function run(options: CliOptions): Promise<void> {
-  const { located: source, warnings } = await gatherConfig(options, process.env)
-  if (source === undefined) {
-    const sample = await startSample(options)
-    surviveFaults(sample.server)
-    endOnSignal(sample.server, () => sample.stop())
-    process.stdout.write(sample.guide)
-    return
-  }
-  let server: ProxyServer
-  try {
-    server = await createServer(source.config)
-    for (const warning of warnings) server.note('warn', warning)
-    await server.listen()
-  } catch (error) {
-    throw located(error, source.place)
-  }
-  surviveFaults(server)
-  endOnSignal(server)
-}
-
-function version(): string {
-  return (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version
-}
-
-try {
-  await run(parseArguments(process.argv.slice(2), version()))
-} catch (error) {
-  // commander has written its message (or the help that was asked for) already.
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exitStatus.ok : exitStatus.badInput
-  else if (error instanceof ConfigError) {
-    process.stderr.write(`${error.message}\n`)
-    process.exitCode = exitStatus.badInput
-  } else throw error
+// Everything else is loaded behind this check: libraries fail on a Node that is too old with a stack that tells nobody what to do.
+const { engines } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { engines: { node: string } }
+const wanted = engines.node.replace('>=', '')
+const [wantedMajor = 0, wantedMinor = 0] = wanted.split('.').map(Number)
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+if (major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)) await import('./run.ts')
+else {
+  process.stderr.write(`proxy-server needs Node ${wanted} or newer; this is ${process.versions.node}\n`)
+  process.exitCode = 2
 }

@@ -3,7 +3,7 @@ import { Counter, Gauge, Registry } from 'prom-client'
 import { Durations } from './durations.ts'
 import { startedMs } from './trace.ts'
 
-const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'QUERY'])
+const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'QUERY', 'CONNECT'])
 
 /** Counts that are kept as plain numbers and handed to the registry when it is read: counting on the request path costs next to nothing. */
 class Tally {

@@ -20,7 +20,7 @@ export async function openPool(name: string, settings: PoolSettings): Promise<Po
     passiveHealth: passiveHealth === false ? false : { maxFails: passiveHealth.maxFails, failTimeoutMs: passiveHealth.failTimeout }
   })
   const ca = tls.ca === undefined ? undefined : await readPem(['pools', name, 'tls', 'ca'], tls.ca)
-  const send = checked(['pools', name], () =>
+  const send = checkedPool(name, () =>
     upstream({
       connectTimeoutMs: timeouts.connect,
       headersTimeoutMs: timeouts.headers,
@@ -35,6 +35,19 @@ export async function openPool(name: string, settings: PoolSettings): Promise<Po
     })
   )
   return { handler: balance({ balancer, retries })(send), close: () => send.close() }
+}
+
+/** As `checked`, with the key of the certificates where it is they that cannot be used. */
+function checkedPool<T>(name: string, make: () => T): T {
+  return checked(['pools', name], () => {
+    try {
+      return make()
+    } catch (error) {
+      const [, complaint] = error instanceof TypeError ? (/^tls\.ca (.*)$/s.exec(error.message) ?? []) : []
+      if (complaint === undefined) throw error
+      throw new ConfigError([{ path: ['pools', name, 'tls', 'ca'], message: complaint }], undefined, error)
+    }
+  })
 }
 
 /** A file that the configuration names, or a `ConfigError` at its key. */

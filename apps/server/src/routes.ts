@@ -1,4 +1,5 @@
-import { errorResponse, type Handler, ProxyError } from '@proxy/pipeline'
+import { METHODS } from 'node:http'
+import { createHeaders, errorResponse, type Handler, ProxyError, type ProxyResponse } from '@proxy/pipeline'
 import { decodedPath, pathOf } from './target-path.ts'
 
 /** Where requests go: `host` (undefined: any) and the prefix of the path decide. */
@@ -18,18 +19,28 @@ const ambiguous = new ProxyError('the path leads to different routes as sent and
  * An origin may decode a path before it looks at it. So that nobody reaches what a route protects by writing it another way (`/%61dmin`, `/x/../admin`,
  * `//admin`), a path that selects one route as sent and another one as decoded is refused with 400.
  *
- * `reserved` is the prefix of the server's own pages, which no target leads to: 404.
+ * `reserved` is the prefix of the server's own pages, which no target leads to: 404. `OPTIONS *` is about the server itself and answered here.
  */
 export function routeRequests(routes: readonly Route[], reserved: string): Handler {
   const table = new RouteTable(routes)
   return (request) => {
     const path = pathOf(request.target)
+    if (path === '*') return Promise.resolve(capabilities())
     if (isBelow(path, reserved)) return Promise.resolve(errorResponse(noRoute))
     const route = table.find(request.authority, path)
     const decoded = decodedPath(path)
     if (decoded !== path && (isBelow(decoded, reserved) || table.find(request.authority, decoded) !== route)) return Promise.resolve(errorResponse(ambiguous))
     return route === undefined ? Promise.resolve(errorResponse(noRoute)) : route.handler(request)
   }
+}
+
+const allow = METHODS.filter((method) => method !== 'CONNECT').join(', ')
+
+/** The answer to `OPTIONS *` (RFC 9110 section 9.3.7): what the server can do in general, whatever single routes allow. */
+function capabilities(): ProxyResponse {
+  const headers = createHeaders()
+  headers.allow = allow
+  return { status: 204, headers, body: null }
 }
 
 class RouteTable {

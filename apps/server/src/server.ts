@@ -11,6 +11,7 @@ import { createLog, describeError, type LogDestination, type ServerLog } from '.
 import { Metrics } from './metrics.ts'
 import { createMask } from './secrets.ts'
 import { StoreFaults } from './store-faults.ts'
+import { refuseTunnels, type TunnelListener } from './tunnels.ts'
 
 export interface ServerOptions {
   /** Where log lines go. Default: standard output. */
@@ -65,14 +66,15 @@ export async function createServer(config: Config, options: ServerOptions = {}):
       data(incoming, outgoing)
     }
   }
-  const listeners = await createListeners(settings, onRequest, proxy)
+  const onConnect = refuseTunnels(() => metrics?.requestStarted(), done)
+  const listeners = await createListeners(settings, proxy, onRequest, onConnect)
   return new ComposedServer({ settings, log, mask, lifecycle, listeners, proxy })
 }
 
-async function createListeners(settings: Settings, onRequest: RequestListener, proxy: Pipelines): Promise<readonly Listener[]> {
+async function createListeners(settings: Settings, proxy: Pipelines, onRequest: RequestListener, onConnect: TunnelListener): Promise<readonly Listener[]> {
   try {
     const listeners: Listener[] = []
-    for (const [index, listener] of settings.listeners.entries()) listeners.push(await createListener(listener, index, onRequest))
+    for (const [index, listener] of settings.listeners.entries()) listeners.push(await createListener(listener, index, onRequest, onConnect))
     return listeners
   } catch (error) {
     await proxy.close(0)
@@ -139,7 +141,7 @@ class ComposedServer implements ProxyServer {
     const startedMs = performance.now()
     const cut = await Promise.all(listeners.map((listener) => listener.close(graceMs)))
     await (this.ended ??= proxy.close(Math.max(0, graceMs - (performance.now() - startedMs))))
-    log.flush()
+    await log.flush()
     return cut.reduce((sum, count) => sum + count, 0)
   }
 

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { rawExchange, startOrigin } from '@proxy/testing'
 import { freePort } from '@proxy/testing/free-port'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { ask, listeningUrl, runCli, tempFile, tempFolder, until } from './helpers.ts'
+import { ask, entry, listeningUrl, runCli, tempFile, tempFolder, until } from './helpers.ts'
 
 const pool = 'pools: { web: { targets: ["http://127.0.0.1:9"] } }\n'
 
@@ -55,6 +56,22 @@ describe('bad input: status 2, one message, nothing listens', () => {
   test('an impossible value', async () => {
     const file = tempFile(`${pool}listeners:\n  - port: 99999\n`)
     await expectRefusal(['--config', file], `${file}:3:11: listeners[0].port: must be at most 65535\n`)
+  })
+
+  // Beneath --upstream such a file was replaced as a whole, silently: the server ran with none of its settings. Without it, the command line was blamed.
+  test('a file that is no mapping, empty, or lacks what is needed, whatever the flags say', async () => {
+    const upstream = ['--upstream', 'http://127.0.0.1:9', '--listen', '127.0.0.1:0']
+    const list = tempFile('- pools\n')
+    const utf16 = tempFile('')
+    writeFileSync(utf16, Buffer.from(`\ufeff${pool}`, 'utf16le'))
+    for (const flags of [[], upstream]) {
+      await expectRefusal(['--config', list, ...flags], `${list}:1:1: must be a mapping, not a list\n`)
+      await expectRefusal(['--config', utf16, ...flags], `${utf16}:1:1: must be a mapping, not text\n`)
+    }
+    const empty = tempFile('')
+    await expectRefusal(['--config', empty], `${empty}:1:1: pools: is missing: a mapping is wanted\n`)
+    const lacking = tempFile('listeners: [{ port: 0 }]\n')
+    await expectRefusal(['--config', lacking, '--listen', '127.0.0.1:0', '--access-log', 'off'], `${lacking}:1:1: pools: is missing: a mapping is wanted\n`)
   })
 
   test('an unreadable file', async () => {
@@ -123,6 +140,18 @@ describe('bad input: status 2, one message, nothing listens', () => {
     await expectRefusal(['--config', file, '--upstream', 'http://127.0.0.1:9'], '--upstream: sets the pool "default", which no route uses\n')
   })
 
+  // The file was told that it lacked routes for its several pools, of which it has one.
+  test('an upstream for a file whose only pool is another', async () => {
+    const file = tempFile(pool)
+    await expectRefusal(['--config', file, '--upstream', 'http://127.0.0.1:9'], '--upstream: sets the pool "default", beside "web": routes must say which requests go where\n')
+  })
+
+  test('authorities of a pool that are none, by their key', async () => {
+    const ca = tempFile('no certificate', 'ca.pem')
+    const file = tempFile(`listeners: [{ port: 0 }]\npools:\n  web:\n    targets: ["https://127.0.0.1:9"]\n    tls: { ca: ${ca} }\n`)
+    await expectRefusal(['--config', file], `${file}:5:16: pools.web.tls.ca: has no certificate in PEM\n`)
+  })
+
   test('settings of the environment, by the name of the variable', async () => {
     const env = { S3_ENDPOINT: 'http://127.0.0.1:9', UPSTREAM_HOST: 'i.pximg.net', S3_BUCKET: 'b', S3_ACCESS_KEY: 'access', S3_SECRET_KEY: 'secret', SERVER_PORT: 'https', CACHE_404_TTL: 'a day' }
     const cli = runCli([], env)
@@ -138,6 +167,16 @@ describe('bad input: status 2, one message, nothing listens', () => {
     expect((await without.exit).code).toBe(2)
     expect(without.stderr()).toBe('environment variable S3_BUCKET: stores.s3.bucket: is missing: text is wanted\n')
   })
+})
+
+// The libraries were loaded first: undici ended the process, with a stack and status 1, on a Node without what it uses.
+test('a Node that is too old: status 2 and the version that is wanted, before anything else is loaded', async () => {
+  const old = 'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "24.10.9" } })'
+  const cli = runCli(['--version'], { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(old)}` })
+  expect(await cli.exit).toEqual({ code: 2, signal: null })
+  expect(cli.stderr()).toBe('proxy-server needs Node 24.11 or newer; this is 24.10.9\n')
+  const imports = [...readFileSync(entry, 'utf8').matchAll(/^import\b.*?["']([^"']+)["'];?$/gm)].map(([, specifier]) => specifier)
+  expect(imports.filter((specifier) => !/^(?:node:)?fs$/.test(specifier as string))).toEqual([])
 })
 
 test('--help and --version', async () => {

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { Agent, request } from 'node:http'
+import { Agent, type RequestListener, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { startOrigin } from '@proxy/testing'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { ListenerSettings } from '../src/config/schema.ts'
 import { resolveConfig } from '../src/index.ts'
 import { createListener } from '../src/listener.ts'
+import { refuseTunnels } from '../src/tunnels.ts'
 import { ask, startProxy, until } from './helpers.ts'
 
 const FIVE_MB = 5 * 1024 * 1024
@@ -63,9 +64,15 @@ describe('downloads under way end whole', () => {
   test('handed over at once, most of it still in this process', async () => {
     const large = randomBytes(40 * 1024 * 1024)
     const settings = resolveConfig({ listeners: [{ port: 0 }], pools: { web: { targets: ['http://127.0.0.1:1'] } } }).listeners[0] as ListenerSettings
-    const listener = await createListener(settings, 0, (_, outgoing) => {
+    const onRequest: RequestListener = (_, outgoing) => {
       outgoing.writeHead(200, ['content-length', String(large.length)]).end(large)
-    })
+    }
+    const listener = await createListener(
+      settings,
+      0,
+      onRequest,
+      refuseTunnels(() => {}, undefined)
+    )
     await listener.listen()
     const download = await slowDownload(listener.address?.port as number)
     const closed = listener.close(30_000)

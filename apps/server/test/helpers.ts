@@ -106,9 +106,9 @@ export interface Cli {
   readonly exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
 }
 
-const entry = fileURLToPath(new URL('../dist/main.js', import.meta.url))
+export const entry = fileURLToPath(new URL('../dist/main.js', import.meta.url))
 /** Nothing of this machine's environment may look like settings of the server. */
-const cleanEnv = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(?:S3_|REDIS_|UPSTREAM_|SERVER_|SSL_|CACHE_|RUST_LOG)/.test(name)))
+export const cleanEnv = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(?:S3_|REDIS_|UPSTREAM_|SERVER_|SSL_|CACHE_|RUST_LOG)/.test(name)))
 
 /** The built command line program, killed when the test has finished. */
 export function runCli(args: readonly string[], env: Record<string, string> = {}): Cli {

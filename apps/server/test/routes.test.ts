@@ -39,7 +39,10 @@ describe('paths', () => {
 
   test('without a route for everything, the rest is 404', async () => {
     expect(await ask([route('api', '/api')], '/other')).toBe(404)
-    expect(await ask([route('api', '/api')], '*')).toBe(404)
+  })
+
+  test('OPTIONS * is about the server, not about a route', async () => {
+    expect(await ask([route('all', '/')], '*')).toBe(204)
   })
 })
 

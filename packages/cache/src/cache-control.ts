@@ -37,7 +37,7 @@ const fieldNames = /^[ \t,]*[!#$%&'*+.^_`|~0-9a-z-]+(?:[ \t]*,[ \t,]*[!#$%&'*+.^
 
 /**
  * Parses the field. A malformed max-age, or one repeated with another value, counts as 0, so that in doubt a response is stale (RFC 9111 section 4.2.1).
- * What cannot be parsed at all makes the result as strict as no-store: it may have been meant to be.
+ * What cannot be parsed at all makes the result as strict as no-store and no-cache, whatever else is there: it may have been meant to be.
  */
 export function parseCacheControl(value: string | string[] | undefined): CacheControl | undefined {
   const text = combined(value)
@@ -93,7 +93,9 @@ export class Directives implements CacheControl {
         at = endOf(whitespace, text, at)
       }
       if (name === '' || (at < text.length && text[at] !== ',')) {
-        this.noStore = true
+        this.noStore = this.noCache = true
+        // It would take the place of no-store.
+        this.mustUnderstand = false
         return
       }
       this.add(name, argument)
@@ -113,7 +115,7 @@ export class Directives implements CacheControl {
         this.minFresh = agreed(this.minFresh, argument)
         break
       case 'max-stale':
-        this.maxStale = argument === undefined ? Number.POSITIVE_INFINITY : agreed(this.maxStale, argument)
+        this.maxStale = same(this.maxStale, argument === undefined ? Number.POSITIVE_INFINITY : deltaSeconds(argument))
         break
       case 'stale-while-revalidate':
         this.staleWhileRevalidate = agreed(this.staleWhileRevalidate, argument)
@@ -167,7 +169,10 @@ function endOf(pattern: RegExp, text: string, from: number): number {
 
 /** The value that all occurrences so far agree on; 0 when they do not. */
 function agreed(before: number | undefined, argument: string | undefined): number {
-  const seconds = deltaSeconds(argument)
+  return same(before, deltaSeconds(argument))
+}
+
+function same(before: number | undefined, seconds: number): number {
   return before === undefined || before === seconds ? seconds : 0
 }
 

@@ -20,6 +20,8 @@ export interface Found {
   readonly base: string
   readonly key: string
   readonly index: StoredMeta | undefined
+  /** `Fills.invalidatedCount` when the lookup began. */
+  readonly since: number
   /** An entry that may be used again if the origin confirms it. */
   readonly stale: CacheEntry | undefined
   /** There is an entry that this client alone does not want: it is not replaced by a failure. */
@@ -57,7 +59,15 @@ export class Fetcher {
   /** Shares and stores an answer that was not asked for by a fill, but is what a GET would bring. */
   keep(base: string, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean): FillOutcome {
     const fill = this.fills.open(base, undefined)
-    const outcome = this.decide(fill, { base, key: base, index: undefined, stale: undefined, fresh: false }, derive(request, { method: 'GET' }), response, times, authorized, false)
+    const outcome = this.decide(
+      fill,
+      { base, key: base, index: undefined, since: this.fills.invalidatedCount, stale: undefined, fresh: false },
+      derive(request, { method: 'GET' }),
+      response,
+      times,
+      authorized,
+      false
+    )
     fill.outcome = Promise.resolve(outcome)
     return outcome
   }
@@ -152,20 +162,23 @@ export class Fetcher {
     if (length !== undefined && length > maxObjectBytes) return this.unshared(fill, found, response, 'too-large')
 
     const fields = varyFields(headers.vary)
-    const vary = fields.length === 0 ? undefined : this.varyIndex(found.index, fields)
+    // The index of a time before its target was changed would lead to the variants of that time again.
+    const index = this.fills.invalidatedSince(found.base, found.since) ? undefined : found.index
+    const vary = fields.length === 0 ? undefined : this.varyIndex(index, fields)
     const key = vary === undefined ? found.base : variantKey(found.base, vary, request.headers)
     const meta = recordOf(this.options, request, response, times, decision.lifetimeMs, length)
     const writer = this.put(key, meta)
     // Shared without being stored, it would go at the pace of its slowest reader: fine while it fits the window.
     if (writer.failed === true && length !== undefined && length > windowBytes) return this.unshared(fill, found, response, 'refused')
+    this.fills.describe(fill, meta)
     this.fills.alsoUnder(fill, key)
-    if (vary !== undefined && (found.index?.vary !== vary || found.index.keepUntil < meta.keepUntil)) this.background.add(this.put(found.base, indexRecord(meta, vary)).commit())
+    const indexed = vary !== undefined && (index?.vary !== vary || index.keepUntil < meta.keepUntil) ? this.attempt(() => this.put(found.base, indexRecord(meta, vary)).commit()) : undefined
 
     const { onStoreError, storeStallMs } = this.options
     const finishBytes = whole ? Number.POSITIVE_INFINITY : this.options.finishBytes
     const onUnkept = (): void => this.fills.close(fill)
     const body = new SharedBody({ store, key, meta, writer, length, windowBytes, maxObjectBytes, finishBytes, storeStallMs, onUnkept, onStoreError })
-    this.background.add(this.finish(fill, body))
+    this.background.add(this.finish(fill, body, indexed))
     const stored = writer.failed !== true
     const leaderBody = body.begin(toSource(response.body))
     return { kind: 'shared', status, headers, body, leaderBody, vary, key, ttlSeconds: Math.max(0, ttlSeconds(decision.lifetimeMs, meta.initialAgeMs)), stored }
@@ -178,12 +191,13 @@ export class Fetcher {
     return { kind: 'unshared', response, reason }
   }
 
-  /** It can be joined until its commit is settled: the next request is then a hit. */
-  private async finish(fill: Fill, body: SharedBody): Promise<void> {
+  /** It can be joined until its commit is settled: the next request is then a hit. When its target was changed meanwhile, it is not over before nothing of it can be found. */
+  private async finish(fill: Fill, body: SharedBody, indexed: Promise<void> | undefined): Promise<void> {
     const stored = await body.settled
+    if (indexed !== undefined) await indexed
     if (stored) this.fills.noteStored(fill.base)
+    if (fill.invalidated && (stored || indexed !== undefined)) await this.attempt(() => this.options.store.delete(fill.base))
     this.fills.end(fill)
-    if (stored && fill.invalidated) await this.attempt(() => this.options.store.delete(fill.base))
   }
 
   /** The origin says that what is stored still holds. */
@@ -198,6 +212,7 @@ export class Fetcher {
       if (decision.reason !== 'authorization') this.background.add(this.attempt(() => store.delete(found.key, version)))
       return { kind: 'revalidated', version, meta, shared: false }
     }
+    this.fills.describe(fill, meta)
     // Joiners find this outcome until the store has the new metadata: the next request is then a hit.
     this.background.add(this.attempt(() => store.touch(found.key, version, meta)).then(() => this.fills.end(fill)))
     return { kind: 'revalidated', version, meta, shared: true }

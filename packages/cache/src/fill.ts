@@ -45,6 +45,8 @@ export class Fill {
   readonly base: string
   /** Keys under which joiners find it. */
   readonly keys: string[] = []
+  /** What is known of the answer, once its header has come and others may have it: whoever joins from then on gets something that has an age. Set by `Fills.describe`. */
+  meta: CacheMeta | undefined
   /** Its target was changed by an unsafe request while it ran: what it has stored is removed again. */
   invalidated = false
   /** Not to be asked for once the fill has ended. */
@@ -66,6 +68,11 @@ export class Fills {
   private readonly stored = new Recent<number>(MAX_STORED)
   /** How many fills have been stored so far. */
   storedCount = 0
+  /** The same for what unsafe requests have changed. */
+  private readonly invalidated = new Recent<number>(MAX_STORED)
+  invalidatedCount = 0
+  /** Ids of what invalidated fills store, or have stored and not yet removed again. */
+  private readonly outdated = new Set<string>()
 
   get size(): number {
     return this.running.size
@@ -106,8 +113,24 @@ export class Fills {
     fill.keys.length = 0
   }
 
+  /** Notes what is known of its answer. */
+  describe(fill: Fill, meta: CacheMeta): void {
+    fill.meta = meta
+    if (fill.invalidated) this.distrust(fill)
+  }
+
+  private distrust({ meta }: Fill): void {
+    if (meta?.id !== undefined) this.outdated.add(meta.id)
+  }
+
+  /** Whether a stored record was fetched before its target was changed, and is only still, or again, to be found. */
+  isOutdated({ id }: CacheMeta): boolean {
+    return this.outdated.size > 0 && id !== undefined && this.outdated.has(id)
+  }
+
   end(fill: Fill): void {
     this.close(fill)
+    if (fill.invalidated && fill.meta?.id !== undefined) this.outdated.delete(fill.meta.id)
     this.running.delete(fill)
     // A Map or Set that entries come to and go from is rebuilt time and again, and what was in it then stays referenced by the table it had before. Once one
     // of these tables is in the old generation, all that follow it live until the next full collection, with all that their entries hold.
@@ -131,10 +154,17 @@ export class Fills {
 
   /** What is on its way for `base` was asked for before it changed: nobody new gets it, and it is not kept. */
   invalidate(base: string): void {
+    this.invalidated.set(base, ++this.invalidatedCount)
     for (const fill of this.running) {
       if (fill.base !== base) continue
       fill.invalidated = true
+      this.distrust(fill)
       this.close(fill)
     }
+  }
+
+  /** Whether `base` has been changed since `invalidatedCount` had this value: what a lookup had found by then is out of date. */
+  invalidatedSince(base: string, count: number): boolean {
+    return (this.invalidated.get(base) ?? 0) > count
   }
 }

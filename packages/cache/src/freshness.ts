@@ -82,7 +82,9 @@ export function isFresh(lifetime: number, ageMs: number, control: CacheControl |
   if (control === undefined) return ageMs < lifetime
   if (control.noCache) return false
   if (control.maxAge !== undefined && ageMs > control.maxAge * 1000) return false
-  return ageMs + (control.minFresh ?? 0) * 1000 < lifetime
+  // "No less than": the last moment counts, other than for freshness itself.
+  if (control.minFresh !== undefined && ageMs + control.minFresh * 1000 > lifetime) return false
+  return ageMs < lifetime
 }
 
 /** corrected_initial_age of RFC 9111 section 4.2.3, at the time the answer arrived. */

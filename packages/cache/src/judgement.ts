@@ -31,7 +31,7 @@ export function judge(meta: StoredMeta, prepared: Prepared, { control, ageMs, no
   const staleMs = Math.max(ageMs - prepared.lifetimeMs, softly ? now - softAt : Number.NEGATIVE_INFINITY)
   if (staleMs < 0) return 'request'
   if ((control === undefined || acceptsStale(control)) && staleMs < whileRevalidateMs(prepared.control, policy)) return 'stale-while-revalidate'
-  return clientTakesStale(control, prepared.control, staleMs) ? 'max-stale' : 'stale'
+  return clientTakesStale(control, prepared.control, ageMs, staleMs) ? 'max-stale' : 'stale'
 }
 
 /** A client that names an age or a remaining time does not want a stale response, unless it says that too (RFC 9111 section 5.2.1). */

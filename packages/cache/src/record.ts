@@ -58,8 +58,9 @@ function keptFields(received: Readonly<HeaderMap>, withheld: readonly string[] |
 
 /** What is stored after a 304 has confirmed `stale`. */
 export function renewedRecord(options: EngineOptions, stale: CacheMeta, from304: Readonly<HeaderMap>, times: Times): CacheMeta {
-  const headers = createHeaders(stale.headers)
-  updateFields(headers, from304)
+  const merged = createHeaders(stale.headers)
+  updateFields(merged, from304)
+  const headers = keptFields(merged, responseControl(merged, options.freshness.targets)?.withheld)
   if (from304.date === undefined) headers.date = new Date(times.responseTime).toUTCString()
   const { requestTime, responseTime } = times
   const renewed = { ...stale, headers, requestTime, responseTime, initialAgeMs: initialAgeMs(from304, requestTime, responseTime) }

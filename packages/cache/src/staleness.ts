@@ -52,7 +52,10 @@ export function keptStaleMs(status: number, control: CacheControl | undefined, p
   return Math.max(whileRevalidateMs(control, policy), ifErrorMs(status, control, undefined, policy), ifErrorMs(status, control, 503, policy))
 }
 
-/** Whether a client says that it takes a response so long beyond its lifetime (RFC 9111 section 5.2.1.2). */
-export function clientTakesStale(requested: CacheControl | undefined, response: CacheControl | undefined, staleMs: number): boolean {
-  return requested?.maxStale !== undefined && !requested.noCache && !forbidsStale(response) && staleMs <= requested.maxStale * 1000
+/** Whether a client says that it takes a response of this age so long beyond its lifetime (RFC 9111 section 5.2.1.2). max-age beside it still limits the age, and min-fresh asks for what is not stale. */
+export function clientTakesStale(requested: CacheControl | undefined, response: CacheControl | undefined, ageMs: number, staleMs: number): boolean {
+  if (requested?.maxStale === undefined || requested.noCache || forbidsStale(response)) return false
+  if (requested.maxAge !== undefined && ageMs > requested.maxAge * 1000) return false
+  if (requested.minFresh !== undefined && staleMs + requested.minFresh * 1000 > 0) return false
+  return staleMs <= requested.maxStale * 1000
 }

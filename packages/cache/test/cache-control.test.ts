@@ -56,6 +56,10 @@ const readable: [string | string[], Partial<CacheControl>][] = [
   ['max-stale', { maxStale: Number.POSITIVE_INFINITY }],
   ['max-stale=7', { maxStale: 7 }],
   ['max-stale=x', { maxStale: 0 }],
+  // Without an argument it was what it said last: "however stale" won where it came second.
+  ['max-stale=7, max-stale', { maxStale: 0 }],
+  ['max-stale, max-stale=7', { maxStale: 0 }],
+  ['max-stale, max-stale', { maxStale: Number.POSITIVE_INFINITY }],
   // Malformed lifetimes are none at all.
   ['max-age', { maxAge: 0 }],
   ['max-age=', { maxAge: 0 }],
@@ -89,9 +93,14 @@ describe('parseCacheControl', () => {
   test.each(['=', '=60', '"max-age=60"', 'max-age=60 public', 'max-age="60', 'max-age=60;public', 'max-age=6"0"', '@', 'public, (no-store)', 'é=1', 'no-store"', 'private="x'])(
     'unreadable counts as no-store: %j',
     (text) => {
-      expect(parseCacheControl(text)?.noStore).toBe(true)
+      expect(parseCacheControl(text)).toMatchObject({ noStore: true, noCache: true })
     }
   )
+
+  // must-understand takes the place of no-store, and so took the place of the one that stood for what could not be read: "private" was lost, and the response stored.
+  test('what cannot be read is no-store also beside must-understand', () => {
+    expect(parseCacheControl('must-understand, max-age=60 private')).toMatchObject({ noStore: true, mustUnderstand: false })
+  })
 
   // A field of spaces made the first parser, one pattern with three places for whitespace, try all splits of them: seconds of work for one request header.
   test.each([

@@ -199,8 +199,11 @@ describe('age', () => {
     [undefined, 60_000, false],
     ['max-age=30', 30_000, true],
     ['max-age=30', 30_001, false],
-    ['min-fresh=30', 29_999, true],
-    ['min-fresh=30', 30_000, false],
+    // RFC 9111 section 5.2.1.3: "no less than". The last moment used to be refused.
+    ['min-fresh=30', 30_000, true],
+    ['min-fresh=30', 30_001, false],
+    ['min-fresh=0', 59_999, true],
+    ['min-fresh=0', 60_000, false],
     ['no-cache', 0, false],
     ['max-stale=100', 60_000, false],
     ['max-stale', 60_000, false]

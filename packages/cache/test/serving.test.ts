@@ -137,6 +137,9 @@ describe('requests that ask for something else than what is stored', () => {
   test.each([
     ['no-cache', { 'cache-control': 'no-cache' }],
     ['Pragma', { pragma: 'no-cache' }],
+    // Only the text "no-cache" used to count.
+    ['Pragma in another case', { pragma: 'No-Cache' }],
+    ['Pragma with another directive', { pragma: 'x, no-cache' }],
     ['max-age', { 'cache-control': 'max-age=5' }],
     ['min-fresh', { 'cache-control': 'min-fresh=55' }]
   ])('%s asks the origin although an entry is fresh, and renews that', async (_, fields) => {

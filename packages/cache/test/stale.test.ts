@@ -265,6 +265,16 @@ test('a client that takes stale responses gets them, within what it says', async
   expect(await get({ 'cache-control': 'max-stale=0' })).toContain('fwd-status=304')
 })
 
+// max-stale used to be looked at alone: a response too old for the client was refused while it was fresh, and given once it was stale.
+test('max-age beside max-stale limits the age all the same, and min-fresh wants nothing stale', async () => {
+  await start('max-age=60')
+  bench.clock.advance(70_000)
+  expect(await get({ 'cache-control': 'max-stale=20, max-age=70' })).toContain('max-stale')
+  expect(await get({ 'cache-control': 'max-stale=20, min-fresh=0' })).toContain('fwd-status=304')
+  bench.clock.advance(70_000)
+  expect(await get({ 'cache-control': 'max-stale=20, max-age=69' })).toContain('fwd-status=304')
+})
+
 test('a client that takes stale responses does not get what must be revalidated', async () => {
   await start('max-age=60, must-revalidate')
   bench.clock.advance(61_000)

@@ -4,7 +4,19 @@ import { connectionOptions, isHopByHop, stripHopByHop } from '../src/hop-by-hop.
 
 describe('hop-by-hop fields', () => {
   test('are the fixed ones of RFC 9110 section 7.6.1', () => {
-    const fixed = ['connection', 'keep-alive', 'proxy-connection', 'proxy-authenticate', 'proxy-authorization', 'proxy-authentication-info', 'te', 'transfer-encoding', 'upgrade', 'http2-settings', 'expect']
+    const fixed = [
+      'connection',
+      'keep-alive',
+      'proxy-connection',
+      'proxy-authenticate',
+      'proxy-authorization',
+      'proxy-authentication-info',
+      'te',
+      'transfer-encoding',
+      'upgrade',
+      'http2-settings',
+      'expect'
+    ]
     for (const name of fixed) expect([name, isHopByHop(name)]).toEqual([name, true])
     for (const name of ['host', 'content-length', 'trailer', 'via', 'authorization', 'cookie', '__proto__', 'x'.repeat(32), 'x'.repeat(42)]) expect([name, isHopByHop(name)]).toEqual([name, false])
   })

@@ -76,6 +76,13 @@ function collect(issue: z.core.$ZodIssue, base: KeyPath, into: ConfigIssue[], in
       }
       return
     case 'invalid_union': {
+      const { options } = issue as { readonly options?: readonly unknown[] }
+      if (options !== undefined) {
+        // The key that tells the shapes apart.
+        const wanted = alternatives(options.map((value) => JSON.stringify(value)))
+        into.push({ path, message: valueAt(input, path) === undefined ? `is missing: ${wanted} is wanted` : `must be ${wanted}` })
+        return
+      }
       const branch = closestBranch(issue.errors)
       for (const inner of branch) collect(inner, path, into, input, suggest)
       if (branch.length === 0) into.push({ path, message: issue.message })
@@ -88,6 +95,7 @@ function collect(issue: z.core.$ZodIssue, base: KeyPath, into: ConfigIssue[], in
     case 'invalid_type': {
       const value = valueAt(input, path)
       if (value === undefined) into.push({ path, message: `is missing: ${typeNames[issue.expected] ?? issue.expected} is wanted` })
+      else if (typeof value === 'number' && !Number.isFinite(value)) into.push({ path, message: 'must be a finite number' })
       else into.push({ path, message: issue.message.startsWith('Invalid input') ? `must be ${typeNames[issue.expected] ?? issue.expected}, not ${nameOf(value)}` : issue.message })
       return
     }
@@ -127,7 +135,8 @@ function valueAt(input: unknown, path: KeyPath): unknown {
   return value
 }
 
-function nameOf(value: unknown): string {
+/** What kind of plain value it is, for people. */
+export function nameOf(value: unknown): string {
   if (value === null) return 'nothing'
   if (Array.isArray(value)) return 'a list'
   return typeof value === 'number' && Number.isFinite(value) && !Number.isInteger(value) ? 'a fraction' : (typeNames[typeof value] ?? typeof value)

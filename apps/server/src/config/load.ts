@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { ConfigError, type KeyPath } from './errors.ts'
-import { mergeConfig } from './merge.ts'
+import { ConfigError, type KeyPath, nameOf } from './errors.ts'
+import { isMapping, mergeConfig } from './merge.ts'
 import { resolveConfig } from './resolve.ts'
 import type { Config } from './schema.ts'
 import { parseYaml } from './yaml.ts'
@@ -11,7 +11,7 @@ type Environment = Readonly<Record<string, string | undefined>>
 /** One source of settings. */
 export interface Layer {
   readonly value: unknown
-  /** Where `path`, or the nearest thing around it, was set, and how many parts of the path were found. */
+  /** Where `path`, or the nearest thing around it, was set, and how many parts of the path were found (-1: this source is no place to look for it). */
   locate(path: KeyPath, atKey: boolean): { readonly place: string; readonly depth: number }
 }
 
@@ -39,7 +39,11 @@ export async function fileLayer(file: string, env: Environment): Promise<Layer> 
     throw new ConfigError([{ path: [], message: `cannot be read: ${reason}` }], () => file, error)
   }
   const parsed = parseYaml(text, file, env)
-  return { value: withAbsolutePaths(parsed.value, dirname(resolve(file))), locate: (path, atKey) => parsed.locate(path, atKey) }
+  // Refused here: merged with other layers, it would be replaced as a whole. A file of nothing sets nothing.
+  if (parsed.value !== null && !isMapping(parsed.value)) {
+    throw new ConfigError([{ path: [], message: `must be a mapping, not ${nameOf(parsed.value)}` }], () => parsed.locate([], false).place)
+  }
+  return { value: withAbsolutePaths(parsed.value ?? {}, dirname(resolve(file))), locate: (path, atKey) => parsed.locate(path, atKey) }
 }
 
 /** Joins sources, later ones over earlier ones, and checks the whole. Throws `ConfigError` that says where each wrong setting was made. */

@@ -3,6 +3,7 @@ import { TrustedProxies } from '@proxy/pipeline'
 import { z } from 'zod'
 import { authLayer } from '../access.ts'
 import { createLimiter } from '../limits.ts'
+import { checkAuth } from './check-auth.ts'
 import { ConfigError, type ConfigIssue, checked, type KeyPath, toIssues } from './errors.ts'
 import { configSchema, type RouteSettings, routeSchema, type Settings } from './schema.ts'
 import { closest, type KeySchema, knownKeys } from './suggest.ts'
@@ -42,7 +43,13 @@ export function resolveConfig(config: unknown): Settings {
   for (const [index, entry] of settings.admin.allow.entries()) if (entry !== 'loopback') trial(['admin', 'allow', index], () => new TrustedProxies([entry]))
   for (const [name, pool] of Object.entries(settings.pools))
     trial(['pools', name, 'targets'], () => createBalancer({ targets: pool.targets.map(({ url, weight, name }) => ({ origin: url, weight, ...(name !== undefined && { name }) })) }))
-  if (settings.auth !== undefined) trial(['auth'], () => authLayer(settings.auth as NonNullable<Settings['auth']>))
+  const { auth } = settings
+  if (auth !== undefined) {
+    const before = issues.length
+    checkAuth(auth, trial)
+    // What no single secret is to blame for: the realm, a name that is a secret.
+    if (issues.length === before) trial(['auth'], () => authLayer(auth))
+  }
   if (settings.rateLimit !== undefined) trial(['rateLimit'], () => createLimiter(settings.rateLimit as NonNullable<Settings['rateLimit']>))
 
   checkRoutes(routes, settings, poolNames, report)

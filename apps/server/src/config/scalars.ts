@@ -49,7 +49,7 @@ export const size = (minBytes = 1) =>
 export const count = (min: number, max = 1_000_000_000) => z.int().min(min).max(max)
 
 /** Text that is not empty. Never repeated in a message: it may be a secret. */
-export const text = () => z.string({ error: ({ input }) => (typeof input === 'number' || typeof input === 'boolean' ? 'must be text: put it in quotes' : undefined) }).min(1)
+export const text = () => z.string({ error: ({ input }) => (typeof input === 'number' || typeof input === 'boolean' ? 'must be text: put it in quotes' : undefined) }).min(1, { abort: true })
 
 /** Text for which `problem` finds nothing to say. */
 export const textThat = (problem: (text: string) => string | undefined) =>
@@ -66,12 +66,16 @@ function originProblem(value: string): string | undefined {
   if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:'))
     return `is a URL such as http://10.0.0.7:8080 or https://images.example.org, not ${JSON.stringify(withoutUserinfo(value))}`
   if (url.username !== '' || url.password !== '') return 'must not hold a user or password: set the Authorization field in requestHeaders'
-  if (url.pathname !== '/' || url.search !== '' || url.hash !== '') return `must end after the host and port: ${url.origin} instead of ${url.origin}${url.pathname}`
+  if (url.pathname !== '/' || url.search !== '' || url.hash !== '')
+    // With an @ it is rather a password with a slash in it.
+    return value.includes('@') ? 'must end after the host and port' : `must end after the host and port: ${url.origin} instead of ${url.origin}${url.pathname}`
   return undefined
 }
 
-export function withoutUserinfo(url: string): string {
-  return url.replace(/\/\/[^/]*@/, '//***@')
+/** All up to the last @ is cut: in what is no URL, nobody can say where a password begins, and it may hold any character. */
+function withoutUserinfo(text: string): string {
+  const at = text.lastIndexOf('@')
+  return at === -1 ? text : `***${text.slice(at)}`
 }
 
 /** A field name (RFC 9110 section 5.1), lower-case once resolved. */
@@ -98,9 +102,21 @@ export const pathPrefix = () =>
     return /\/\/|\/\.{1,2}(?:\/|$)/.test(value) ? 'must not hold "//", "/." or "/.."' : undefined
   })
 
-/** Field name -> value. Without those that belong to the connection or say where the body ends: they are the server's to write. */
-export const fields = () =>
-  z.record(
-    fieldName().refine((name) => !isHopByHop(name) && name !== 'content-length', 'is written by the server itself'),
-    fieldValue()
-  )
+/** A field that may be set: not one that belongs to the connection or says where the body ends, which are the server's to write. */
+export const writableFieldName = () => fieldName().refine((name) => !isHopByHop(name) && name !== 'content-length', 'is written by the server itself')
+
+/** Field name -> value. */
+export const fields = () => z.record(writableFieldName(), fieldValue())
+
+/** Fields for a target: as `fields`, and a Host that is one. */
+export const targetFields = () =>
+  fields().superRefine(({ host }, context) => {
+    if (host !== undefined && !/^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i.test(host))
+      context.addIssue({ code: 'custom', path: ['host'], message: 'is a host with an optional port' })
+  })
+
+/** Fields for a route: as `fields`, without Host, which is no field there but the authority of the request. */
+export const routeFields = () =>
+  fields().superRefine(({ host }, context) => {
+    if (host !== undefined) context.addIssue({ code: 'custom', path: ['host'], message: 'has no effect on a route: set it in requestHeaders of the pool' })
+  })

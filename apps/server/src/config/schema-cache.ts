@@ -60,6 +60,11 @@ export const cacheSchema = z.strictObject({
   maxObjectSize: size().prefault('64MiB')
 })
 
+/** The rest is checked by who connects; this much also where nobody does. */
+function isRedisUrl(value: string): boolean {
+  return (value.startsWith('/') && !value.startsWith('//')) || (/^rediss?:\/\/./.test(value) && URL.canParse(value))
+}
+
 export const storesSchema = z.strictObject({
   memory: z
     .strictObject({
@@ -72,7 +77,7 @@ export const storesSchema = z.strictObject({
   redis: z
     .strictObject({
       /** `redis://[user:password@]host[:port][/db]`, `rediss://`. */
-      url: text(),
+      url: textThat((value) => (isRedisUrl(value) ? undefined : 'not a Redis URL: expected redis://[user:password@]host[:port][/db], rediss://… or the path of a socket')),
       prefix: text().default('cache:'),
       commandTimeout: timeout().prefault('100ms'),
       connectTimeout: timeout().prefault('500ms'),
@@ -82,7 +87,7 @@ export const storesSchema = z.strictObject({
   s3: z
     .strictObject({
       bucket: text(),
-      endpoint: textThat((value) => (/^https?:\/\/[^/\s@]+\/?$/.test(value) ? undefined : 'is a URL such as https://s3.example.org')).optional(),
+      endpoint: textThat((value) => (/^https?:\/\/[^/\s@]+\/?$/.test(value) && URL.canParse(value) ? undefined : 'is a URL such as https://s3.example.org')).optional(),
       region: text().optional(),
       accessKeyId: text().optional(),
       secretAccessKey: text().optional(),

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { count, fieldName, fields, origin, text, timeout } from './scalars.ts'
+import { count, fieldName, origin, targetFields, text, timeout } from './scalars.ts'
 
 const targetSchema = z
   .union([origin(), z.strictObject({ url: origin(), weight: z.number().positive().max(1_000_000).default(1), name: text().optional() })])
@@ -27,7 +27,7 @@ export const poolSchema = z.strictObject({
   forwardClientHeaders: z.boolean().default(true),
   /** Whether X-Forwarded-For, -Host and -Proto are sent. */
   xForwarded: z.boolean().default(true),
-  requestHeaders: z.strictObject({ set: fields().prefault({}), remove: z.array(fieldName()).prefault([]) }).prefault({}),
+  requestHeaders: z.strictObject({ set: targetFields().prefault({}), remove: z.array(fieldName()).prefault([]) }).prefault({}),
   /** When failing targets are left out. */
   passiveHealth: z.union([z.literal(false), z.strictObject({ maxFails: count(1, 1000).default(3), failTimeout: timeout().prefault('10s') })]).prefault({}),
   tls: z

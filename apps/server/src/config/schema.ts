@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { count, fieldName, fields, fieldValue, listenHost, matchHost, pathPrefix, size, text, textThat, timeout } from './scalars.ts'
+import { count, fieldName, fields, fieldValue, listenHost, matchHost, pathPrefix, routeFields, size, text, textThat, timeout, writableFieldName } from './scalars.ts'
 import { authSchema, rateLimitSchema } from './schema-access.ts'
 import { cacheSchema, storesSchema } from './schema-cache.ts'
 import { poolSchema } from './schema-pool.ts'
@@ -43,7 +43,7 @@ export const routeSchema = z.strictObject({
   rateLimit: z.boolean().optional(),
   /** Neither forwarded nor part of the cache key. */
   dropQuery: z.boolean().default(false),
-  requestHeaders: z.strictObject({ set: fields().prefault({}), remove: z.array(fieldName()).prefault([]) }).prefault({}),
+  requestHeaders: z.strictObject({ set: routeFields().prefault({}), remove: z.array(fieldName()).prefault([]) }).prefault({}),
   responseHeaders: z
     .strictObject({
       /** On answers below 400. */
@@ -69,7 +69,7 @@ const observabilitySchema = z.strictObject({
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   metrics: z.boolean().default(true),
   /** A response field that says HIT, MISS and so on. Default: none. */
-  cacheStatusHeader: fieldName().optional()
+  cacheStatusHeader: writableFieldName().optional()
 })
 
 export const configSchema = z.strictObject({

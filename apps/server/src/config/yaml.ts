@@ -31,6 +31,8 @@ export function parseYaml(text: string, name: string, env: Readonly<Record<strin
       if (node.resolve(document) === undefined) unset.push({ path: pathTo(ancestors, node), message: 'there is no anchor of this name', place: at(node.range?.[0] ?? 0) })
     },
     Scalar(key, node, ancestors) {
+      // The validator would drop it in silence.
+      if (key === 'key' && node.value === '__proto__') unset.push({ path: [...pathTo(ancestors, node)], message: 'unknown key', place: at(node.range?.[0] ?? 0) })
       if (key === 'key' || typeof node.value !== 'string' || !node.value.includes('${')) return
       node.value = substitute(node.value, node.type === Scalar.PLAIN, env, (message) => unset.push({ path: pathTo(ancestors, node), message, place: at(node.range?.[0] ?? 0) }))
     }

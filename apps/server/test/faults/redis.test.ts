@@ -79,7 +79,9 @@ describe('Redis for failures', () => {
     const path = mixture('away')
     const [these, those] = await Promise.all([load(without, { path, clients: CLIENTS / 2, requests: 250 }), load(control, { path, clients: CLIENTS / 2, requests: 250 })])
     expect(problems([...these, ...those])).toEqual([])
-    expect(waitMs(these, 0.99)).toBeLessThan(waitMs(those, 0.99) + 100)
+    // Twice as long allows for what else the machine does; a wait for the service would be in the median.
+    expect(waitMs(these, 0.5)).toBeLessThan(2 * waitMs(those, 0.5) + 50)
+    expect(waitMs(these, 0.99)).toBeLessThan(2 * waitMs(those, 0.99) + 100)
 
     await redis.restart()
     const backMs = performance.now()

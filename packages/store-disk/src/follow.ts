@@ -1,0 +1,88 @@
+import { BLOCK_BYTES } from '@proxy/cache/blocks'
+import type { Body } from '@proxy/pipeline'
+import { BlockCursor } from './blocks-file.ts'
+import { DiskError } from './errors.ts'
+import { type BodyCursor, FileBody } from './file-body.ts'
+import type { DiskFile } from './io.ts'
+
+/** A write as its followers see it. */
+export interface FollowedWrite {
+  readonly version: string
+  readonly bodyStart: number
+  /** Bytes of body that lie in the file: whole blocks until it is complete. */
+  readonly available: number
+  /** All that there will be lies in the file. */
+  readonly isComplete: boolean
+  readonly isFailed: boolean
+  /** Undefined until something was written. */
+  readonly file: DiskFile | undefined
+  /** Resolves when any of this has changed. */
+  progress(): Promise<void>
+}
+
+export interface FollowOptions {
+  readonly holdTimeoutMs: number
+  /** Runs one read within the deadline. */
+  read(cursor: BlockCursor): Promise<Buffer[]>
+}
+
+/** What a write has brought so far, from `offset` on, and what it still brings: read from its file, verified like any other. Fails when the write does. */
+export function followWrite(write: FollowedWrite, offset: number, options: FollowOptions): Body {
+  const cursor = new GrowingCursor(write, offset, options)
+  const body = new FileBody(cursor, [], { holdTimeoutMs: options.holdTimeoutMs, read: () => cursor.read(), release: () => cursor.release() })
+  // Its length is not known, so there is none to be told.
+  return { start: (sink) => body.start(sink), discard: () => body.discard() }
+}
+
+class GrowingCursor implements BodyCursor {
+  private readonly write: FollowedWrite
+  private readonly options: FollowOptions
+  private next: number
+  /** Kept open for this reader, also after the write has ended. */
+  private held: DiskFile | undefined
+  private over = false
+
+  constructor(write: FollowedWrite, offset: number, options: FollowOptions) {
+    this.write = write
+    this.next = offset
+    this.options = options
+    this.hold()
+  }
+
+  get remaining(): number {
+    const { isComplete, available } = this.write
+    return isComplete ? Math.max(0, available - this.next) : Number.POSITIVE_INFINITY
+  }
+
+  async read(): Promise<Buffer[]> {
+    const { write } = this
+    while (this.next >= write.available && !write.isComplete) {
+      if (write.isFailed) throw new DiskError('aborted')
+      await write.progress()
+      if (this.over) throw new DiskError('gone')
+      this.hold()
+    }
+    if (this.remaining === 0) return []
+    const { version, bodyStart, available } = write
+    const file = this.held
+    // A write that fails may have let go of its file before this reader held it.
+    if (file === undefined) throw new DiskError('aborted')
+    const head = { version, bodyStart, length: available }
+    const cursor = new BlockCursor(file, head, this.next, Math.min(available, (Math.floor(this.next / BLOCK_BYTES) + 4) * BLOCK_BYTES))
+    const chunks = await this.options.read(cursor)
+    for (const chunk of chunks) this.next += chunk.byteLength
+    return chunks
+  }
+
+  release(): void {
+    this.over = true
+    this.held?.close()
+    this.held = undefined
+  }
+
+  private hold(): void {
+    const { file } = this.write
+    if (this.held !== undefined || file === undefined || !file.retain()) return
+    this.held = file
+  }
+}

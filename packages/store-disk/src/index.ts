@@ -1,0 +1,5 @@
+export { DiskError, type DiskFailureKind } from './errors.ts'
+export type { DiskFault } from './health.ts'
+export type { DiskStoreOptions } from './options.ts'
+export type { DiskStoreStats, DropReason } from './stats.ts'
+export { DiskStore } from './store.ts'

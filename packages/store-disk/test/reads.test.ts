@@ -1,0 +1,146 @@
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { lookup } from 'node:dns/promises'
+import { constants } from 'node:fs'
+import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { promisify } from 'node:util'
+import { BLOCK_BYTES } from '@proxy/cache/blocks'
+import { readAll, toSource } from '@proxy/pipeline'
+import { createFakeClock } from '@proxy/testing'
+import { expect, test, vi } from 'vitest'
+import { startWorker } from './child-process.ts'
+import { bodyOf, fileOf, folder, MIB, openStore, put } from './support.ts'
+
+test('a range reads the head and the blocks it lies in, not the file', async () => {
+  const store = await openStore(await folder())
+  const body = randomBytes(20 * MIB)
+  expect(await put(store, 'key', body)).toBe(true)
+  for (const [start, end, blocks] of [
+    [0, 99, 1],
+    [10 * MIB, 10 * MIB + 99, 1],
+    [5 * BLOCK_BYTES - 1, 5 * BLOCK_BYTES, 2],
+    [20 * MIB - 10, 20 * MIB - 1, 1],
+    [3 * MIB, 4 * MIB, 17]
+  ] as const) {
+    const before = store.stats().bytesRead
+    expect((await bodyOf(store, 'key', { start, end }))?.equals(body.subarray(start, end + 1)), `${start}-${end}`).toBe(true)
+    expect(store.stats().bytesRead - before).toBeLessThanOrEqual(16 * 1024 + blocks * (BLOCK_BYTES + 4))
+  }
+  const before = store.stats().bytesRead
+  ;(await store.get('key', { body: 'none' }))?.discard()
+  expect(store.stats().bytesRead - before).toBeLessThanOrEqual(16 * 1024)
+})
+
+test('a reader that pauses makes the store read no further', async () => {
+  const store = await openStore(await folder())
+  await put(store, 'key', randomBytes(20 * MIB))
+  const before = store.stats().bytesRead
+  const flow = toSource(await (await store.get('key'))!.open()).start({ data: () => false, end() {}, error() {} })
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  expect(store.stats().bytesRead - before).toBeLessThan(400_000)
+  expect(store.stats().openFiles).toBe(1)
+  flow.abort()
+  await vi.waitUntil(() => store.stats().openFiles === 0)
+})
+
+test('an entry keeps its own bytes through an overwrite, a delete and its eviction', async () => {
+  const store = await openStore(await folder(), { maxBytes: 8 * MIB, maxEntryBytes: 4 * MIB })
+  const body = randomBytes(2 * MIB)
+  await put(store, 'key', body)
+  const entries = [await store.get('key'), await store.get('key'), await store.get('key', { body: 'none' })]
+  await put(store, 'key', randomBytes(2 * MIB))
+  expect(await readAll(await entries[0]!.open(), 8 * MIB)).toEqual(body)
+  await store.delete('key')
+  expect(await readAll(await entries[1]!.open(), 8 * MIB)).toEqual(body)
+  for (let i = 0; i < 10; i++) await put(store, `other ${i}`, randomBytes(2 * MIB))
+  expect(await readAll(await entries[2]!.open({ start: 1_000_000, end: 1_999_999 }), 8 * MIB)).toEqual(body.subarray(1_000_000, 2_000_000))
+  await vi.waitUntil(() => store.stats().openFiles === 0)
+})
+
+test('entries that nobody opens and bodies that nobody starts let go of their files; open files are bounded', async () => {
+  const store = await openStore(await folder(), { maxOpenFiles: 3, holdTimeoutMs: 100 })
+  await put(store, 'key', randomBytes(MIB))
+  const held = await Promise.all([store.get('key'), store.get('key'), store.get('key')])
+  await expect(store.get('key')).rejects.toMatchObject({ code: 'DISK_BUSY' })
+  const body = toSource(await held[0]!.open())
+  await vi.waitUntil(() => store.stats().openFiles === 0)
+  await expect(held[1]!.open()).rejects.toMatchObject({ code: 'DISK_GONE' })
+  await expect(readAll(body, 8 * MIB)).rejects.toMatchObject({ code: 'DISK_GONE' })
+  expect(store.stats().readBreaker).toBe('closed')
+  expect((await bodyOf(store, 'key'))?.length).toBe(MIB)
+})
+
+test('a disk that hangs is a miss in time, then costs nothing, leaves a thread to others, and comes back', async () => {
+  const directory = await folder()
+  const clock = createFakeClock(Date.now())
+  const faults: string[] = []
+  const store = await openStore(directory, { readTimeoutMs: 200, clock, onFault: ({ kind, side }) => faults.push(`${side} ${kind}`) })
+  await put(store, 'good', randomBytes(100))
+  // Opening a FIFO that nobody writes to hangs like a disk that does not answer.
+  const path = fileOf(directory, 'hangs')
+  await mkdir(dirname(path), { recursive: true })
+  await promisify(execFile)('mkfifo', [path])
+  const gets = Array.from({ length: 5 }, () => store.get('hangs').catch((error: { code: string }) => error.code))
+  expect(await Promise.all(gets)).toEqual(Array.from({ length: 5 }, () => 'DISK_TIMEOUT'))
+  expect(store.stats()).toMatchObject({ timeouts: 5, readBreaker: 'open' })
+  expect(faults).toEqual(['read timeout'])
+  await expect(store.get('good')).rejects.toMatchObject({ code: 'DISK_UNAVAILABLE' })
+  expect((await lookup('localhost')).address).toBeTruthy()
+  const signal = AbortSignal.timeout(50)
+  clock.advance(1500)
+  await expect(store.get('good', { signal })).rejects.toMatchObject({ code: 'DISK_ABORTED' })
+  // Somebody opens the other end: what hung goes on.
+  const end = await openFifo(path)
+  await rm(path)
+  clock.advance(1500)
+  await vi.waitUntil(
+    () =>
+      store.get('good').then(
+        (entry) => entry !== undefined,
+        () => {
+          clock.advance(1500)
+          return false
+        }
+      ),
+    { timeout: 20_000 }
+  )
+  await end.close()
+})
+
+/** Without waiting for a reader, and without a thread of the pool, of which the test may have none left. */
+const openFifo = async (path: string) => open(path, constants.O_RDWR | constants.O_NONBLOCK)
+
+test('what nobody can use any more is a miss and goes', async () => {
+  const directory = await folder()
+  const clock = createFakeClock(Date.now())
+  const store = await openStore(directory, { clock })
+  await put(store, 'key', randomBytes(10), { keepUntil: clock.wallMs() + 1000 })
+  expect((await bodyOf(store, 'key'))?.length).toBe(10)
+  clock.advance(2000)
+  expect(await bodyOf(store, 'key')).toBeUndefined()
+  await vi.waitUntil(() =>
+    stat(fileOf(directory, 'key'))
+      .then(() => false)
+      .catch(() => true)
+  )
+  await vi.waitUntil(() => store.stats().entries === 0)
+  expect(store.stats().broken).toBe(0)
+})
+
+test('the name of a file is the hash of its key and nothing of the URL', async () => {
+  const directory = await folder()
+  const store = await openStore(directory)
+  for (const key of ['https://example.org/../../etc/passwd', '/', '..', 'a\0b', 'x'.repeat(10_000)]) expect(await put(store, key, randomBytes(10))).toBe(true)
+  const names = (await readdir(directory, { recursive: true })).filter((name) => name.startsWith('v1/'))
+  expect(names.length).toBe(10)
+  for (const name of names) expect(name).toMatch(/^v1\/([0-9a-f]{2})(\/\1[0-9a-f]{30})?$/)
+})
+
+test('no synchronous function of node:fs is called, nor named in the sources', async () => {
+  const worker = startWorker('./child-no-sync.ts', [await folder()])
+  expect(await worker.ended()).toBe(0)
+  expect(worker.lines.at(-1)).toBe('done 0 true true true true')
+  const sources = new URL('../src/', import.meta.url)
+  for (const name of await readdir(sources)) expect(await readFile(new URL(name, sources), 'utf8'), name).not.toMatch(/Sync\b/)
+})
