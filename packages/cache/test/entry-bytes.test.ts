@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { createHeaders, createRequest, headersFromRaw, readAll } from '@proxy/pipeline'
 import { expect, test } from 'vitest'
+import { sampleMeta } from '../src/conformance.ts'
 import { cache, MemoryStore } from '../src/index.ts'
 
 setFlagsFromString('--expose-gc')
@@ -72,4 +73,27 @@ test.each([
   expect(hit).toBeLessThan(1.15)
   // Before the first hit it takes less, not more.
   expect(stored).toBeLessThan(1.02)
+})
+
+test('a long URL is held once, also after it was written again; a closed store holds nothing', async () => {
+  const store = new MemoryStore({ maxBytes: 1 << 30 })
+  const putAll = async (): Promise<void> => {
+    for (let i = 0; i < 5000; i++) {
+      const url = received(`https://example.org/${String(i).padStart(3000, 'p')}`)
+      const writer = store.put(`default|${url}`, sampleMeta({ url }))
+      writer.write(Buffer.from('x'))
+      await writer.commit()
+    }
+  }
+  const before = await usedBytes()
+  const ratio = async (): Promise<number> => ((await usedBytes()) - before) / counted
+  await putAll()
+  const counted = store.stats().bytes
+  expect(await ratio()).toBeLessThan(1.1)
+  await putAll()
+  expect(store.stats().entries).toBe(5000)
+  expect(await ratio()).toBeLessThan(1.1)
+  await store.close()
+  expect(await ratio()).toBeLessThan(0.2)
+  expect(store.stats().entries).toBe(0)
 })
