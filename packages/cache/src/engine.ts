@@ -194,7 +194,7 @@ export class CacheEngine {
       }
     }
     if (result.kind === 'stale' && stale !== undefined) {
-      this.refresher.leaveAlone(found.key)
+      this.refresher.leaveAlone(found.key, result.status)
       try {
         return await this.answerStale(stale, request, { fwd, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
       } catch (error) {
@@ -279,7 +279,8 @@ export class CacheEngine {
 
   /** The origin failed a moment ago, and a client that may have a stale response need not wait for it to fail again. */
   private standsIn(key: string, entry: CacheEntry): boolean {
-    return this.refresher.isLeftAlone(key) && this.fetcher.mayStandIn(entry, undefined)
+    const failure = this.refresher.failure(key)
+    return failure !== undefined && this.fetcher.mayStandIn(entry, failure.status)
   }
 
   /** Answers from an entry beyond its lifetime. Uses it up; rejects when its body is gone. */

@@ -57,7 +57,15 @@ export class Fetcher {
   /** Shares and stores an answer that was not asked for by a fill, but is what a GET would bring. */
   keep(base: string, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean): FillOutcome {
     const fill = this.fills.open(base, undefined)
-    const outcome = this.decide(fill, { base, key: base, index: undefined, since: this.fills.invalidatedCount, stale: undefined, fresh: false }, derive(request, { method: 'GET' }), response, times, authorized, false)
+    const outcome = this.decide(
+      fill,
+      { base, key: base, index: undefined, since: this.fills.invalidatedCount, stale: undefined, fresh: false },
+      derive(request, { method: 'GET' }),
+      response,
+      times,
+      authorized,
+      false
+    )
     fill.outcome = Promise.resolve(outcome)
     return outcome
   }
