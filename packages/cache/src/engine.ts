@@ -167,7 +167,8 @@ export class CacheEngine {
 
   /** The origin failed a moment ago, and a client that may have a stale response need not wait for it to fail again. */
   private standsIn(key: string, entry: CacheEntry): boolean {
-    return this.refresher.isLeftAlone(key) && this.fetcher.mayStandIn(entry, undefined)
+    const failure = this.refresher.failure(key)
+    return failure !== undefined && this.fetcher.mayStandIn(entry, failure.status)
   }
 
   /** An entry whose body does not open is a miss, and is not found again. */

@@ -71,7 +71,7 @@ export class FillAnswers {
       }
     }
     if (result.kind === 'stale' && stale !== undefined) {
-      this.parts.refresher.leaveAlone(found.key)
+      this.parts.refresher.leaveAlone(found.key, result.status)
       try {
         return await this.parts.answers.stale(stale, request, { fwd, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
       } catch (error) {
@@ -115,7 +115,8 @@ export class FillAnswers {
         this.parts.dropBroken(found.key, stale, error)
         this.parts.fills.close(fill)
       }
-    } else if (result.kind === 'stale' && stale?.version === result.version) {
+    } else if (result.kind === 'stale' && stale?.version === result.version && this.parts.fetcher.mayStandIn(stale, result.status)) {
+      // Of one version, but perhaps found before the leader's was confirmed: it is older then.
       try {
         return await this.parts.answers.stale(stale, request, { fwd, collapsed: true, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
       } catch (error) {

@@ -9,6 +9,7 @@ import { explicitLifetimeMs, initialAgeMs, responseControl } from './freshness.t
 import { cacheKey, changedKeys, sameOriginTarget } from './key.ts'
 import { pass } from './pass.ts'
 import { renewedRecord, type Times } from './record.ts'
+import { storability } from './storability.ts'
 import type { CacheEntry } from './store.ts'
 
 const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PROPFIND', 'REPORT', 'SEARCH', 'QUERY'])
@@ -71,13 +72,10 @@ export class OtherMethods {
     const response = await pass(name, request, next, fwd, 'method')
     if (response.status !== 200 || isAuthorized(request)) return response
     const { meta, version } = stale
-    this.background.add(
-      this.fetcher.attempt(() =>
-        describes(response.headers, meta.headers, meta.length)
-          ? store.touch(key, version, renewedRecord(this.options, meta, withoutCacheStatus(response.headers), { requestTime, responseTime: clock.wallMs() }))
-          : store.delete(key, version)
-      )
-    )
+    const renewed = renewedRecord(this.options, meta, withoutCacheStatus(response.headers), { requestTime, responseTime: clock.wallMs() })
+    // It may have become private, or not to be stored, since.
+    const holds = describes(response.headers, meta.headers, meta.length) && storability({ ...renewed, method: 'GET', authorized: false, requestNoStore: false }, this.options.freshness).store
+    this.background.add(this.fetcher.attempt(() => (holds ? store.touch(key, version, renewed) : store.delete(key, version))))
     return response
   }
 }

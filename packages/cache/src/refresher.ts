@@ -10,6 +10,13 @@ import type { CacheEntry } from './store.ts'
 const RETRY_MS = 1000
 const MAX_FAILED = 10_000
 
+interface Failure {
+  /** What the origin answered, if it did. */
+  readonly status: number | undefined
+  /** Monotonic. */
+  readonly untilMs: number
+}
+
 /** Revalidates in the background what was served stale: one request at a time for each key. */
 export class Refresher {
   private readonly options: EngineOptions
@@ -17,7 +24,7 @@ export class Refresher {
   private readonly background: Background
   private readonly running = new Set<string>()
   /** Keys for which the origin has failed, and until when it is left alone. */
-  private readonly failed = new Recent<number>(MAX_FAILED)
+  private readonly failed = new Recent<Failure>(MAX_FAILED)
 
   constructor(options: EngineOptions, fetcher: Fetcher, background: Background) {
     this.options = options
@@ -28,7 +35,7 @@ export class Refresher {
   /** Asks the origin if `found.stale` still holds, unless that is under way. Its body is not read. */
   start(found: Found, request: ProxyRequest, next: Handler, authorized: boolean): void {
     const { key } = found
-    if (this.running.has(key) || this.isLeftAlone(key)) return
+    if (this.running.has(key) || this.failure(key) !== undefined) return
     this.running.add(key)
     const exchange = new Exchange()
     exchange.requestId = request.exchange.requestId
@@ -41,22 +48,23 @@ export class Refresher {
       const outcome = await fill.outcome
       if (outcome.kind === 'shared') outcome.leaderBody.discard()
       else if (outcome.kind === 'unshared') discardBody(outcome.response.body)
-      else if (outcome.kind === 'stale') this.leaveAlone(key)
+      else if (outcome.kind === 'stale') this.leaveAlone(key, outcome.status)
     } catch {
       // The client has its answer; whoever comes next is told, if it is still so then.
-      this.leaveAlone(key)
+      this.leaveAlone(key, undefined)
     } finally {
       this.running.delete(key)
     }
   }
 
-  /** Whether the origin failed a moment ago. */
-  isLeftAlone(key: string): boolean {
-    return (this.failed.get(key) ?? 0) > this.options.clock.monotonicMs()
+  /** How the origin failed a moment ago, if it did. */
+  failure(key: string): Failure | undefined {
+    const failure = this.failed.get(key)
+    return failure !== undefined && failure.untilMs > this.options.clock.monotonicMs() ? failure : undefined
   }
 
-  leaveAlone(key: string): void {
-    this.failed.set(key, this.options.clock.monotonicMs() + RETRY_MS)
+  leaveAlone(key: string, status: number | undefined): void {
+    this.failed.set(key, { status, untilMs: this.options.clock.monotonicMs() + RETRY_MS })
   }
 }
 

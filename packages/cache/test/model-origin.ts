@@ -162,9 +162,10 @@ export class ModelOrigin {
     const toSend = isPart ? bytes.subarray(Number(from), end + 1) : bytes
     if (isPart) fields['content-range'] = `bytes ${from}-${end}/${bytes.length}`
     if (rules.declared && status !== 304) fields['content-length'] = String(toSend.length)
-    fields[status === 304 ? 'x-confirmed' : 'x-answer'] = String(id)
-    if (how === 'mismatch' && confirms) fields.etag = '"of something else"'
     const bodiless = status === 304 || request.method === 'HEAD'
+    // What has no body may renew what has one: both are then to be known.
+    fields[bodiless ? 'x-confirmed' : 'x-answer'] = String(id)
+    if (how === 'mismatch' && confirms) fields.etag = '"of something else"'
     const source = bodiless ? undefined : new PushSource(rules.declared ? toSend.length : undefined)
     this.sent.push({
       id,

@@ -65,7 +65,7 @@ export class World {
   readonly problems: string[] = []
   private readonly handler: ReturnType<CacheMiddleware>
   private readonly changes: Change[] = []
-  private readonly opened: { readonly answer: string; readonly seq: number; readonly wallMs: number }[] = []
+  private readonly opened: { readonly answer: string; readonly seq: number; readonly wallMs: number; readonly monotonicMs: number }[] = []
   private readonly drains: Promise<void>[] = []
   private pending = 0
 
@@ -75,7 +75,7 @@ export class World {
     this.origin = new ModelOrigin(this.clock, this.sequence, new Map(setup.rules.map((rules, i) => [`/${i}`, rules])))
     this.memory = new MemoryStore({ maxBytes, maxEntryBytes: maxBytes })
     this.store = new UnreliableStore(this.memory, randomFrom(setup.seed), { trouble, slowness, canFollow })
-    this.store.onOpen = (meta) => this.opened.push({ answer: String(meta.headers['x-answer']), seq: this.sequence.next(), wallMs: this.clock.wallMs() })
+    this.store.onOpen = (meta) => this.opened.push({ answer: String(meta.headers['x-answer']), seq: this.sequence.next(), wallMs: this.clock.wallMs(), monotonicMs: this.clock.monotonicMs() })
     this.watched = new WatchedStore(this.store)
     this.middleware = cache({
       store: this.watched,
@@ -158,7 +158,7 @@ export class World {
     const confirmed = this.named(fields['x-confirmed'])
     client.sent = sent
     if (sent === undefined) {
-      if (answer.status === 304 && confirmed?.client === client.id) return
+      if ((answer.status === 304 || question.method === 'HEAD') && confirmed?.client === client.id) return
       // A failure that is remembered.
       if (answer.status === 502 && this.remembersFailure(client)) return
       this.problem(client, 'got an answer that no origin sent')
@@ -181,7 +181,9 @@ export class World {
     const fields = client.answer?.headers as HeaderMap
     for (const each of confirmed === undefined || confirmed.client === client.id ? [sent] : [sent, confirmed]) {
       const { control } = each
-      if (control?.private || control?.noStore || each.rules.setCookie || each.rules.vary.includes('*')) this.problem(client, 'got what was for another client')
+      // The cookie of what renews is given to nobody.
+      const forOne = each === sent && (each.rules.setCookie || each.rules.vary.includes('*'))
+      if (control?.private || control?.noStore || forOne) this.problem(client, 'got what was for another client')
       if (each === sent && each.authorized && !(control?.public || control?.sMaxage !== undefined || control?.mustRevalidate)) this.problem(client, 'got what another client was authorized for')
     }
     if (fields['x-user'] !== undefined && fields['x-user'] !== String(client.id)) this.problem(client, 'got a field of another client')
@@ -191,11 +193,11 @@ export class World {
     const base = confirmed ?? sent
     // Made while this client waited for it.
     if (base.seq > startedSeq) return
-    const nowMs = this.decidedMs(client, String(sent.id))
+    const { wallMs: nowMs, monotonicMs } = this.decided(client, String(sent.id))
     const ageMs = Math.max(0, nowMs - base.wallMs) + (base.rules.age ?? 0) * 1000
-    const failed = this.failedLately(question.path, client, RETRY_MS)
-    const lifetime = lifetimeOf(base)
-    const allowed = lifetime + this.allowance(client, sent, base, failed)
+    const failed = this.failedLately(question.path, client, monotonicMs)
+    const lifetime = lifetimeOf(base, parseCacheControl(fields['cache-control']))
+    const allowed = lifetime + this.allowance(client, sent, base.control ?? parseCacheControl(fields['cache-control']), failed)
     if (ageMs >= allowed && ageMs - lifetime > (asked?.maxStale ?? -1) * 1000) this.problem(client, `got what is ${ageMs} ms old, ${allowed} ms at most are allowed`)
     if (failed === undefined && asked?.noCache) this.problem(client, 'got a stored answer in spite of no-cache')
     if (failed === undefined && asked?.maxAge !== undefined && ageMs > asked.maxAge * 1000) this.problem(client, `got what is ${ageMs} ms old in spite of max-age`)
@@ -203,18 +205,24 @@ export class World {
     if (!(Number(fields.age) >= Math.floor(ageMs / 1000))) this.problem(client, `was told an age of ${String(fields.age)}, it is ${ageMs} ms`)
   }
 
-  /** When it was decided that a client gets what is stored: a store may take its time to bring the body. */
-  private decidedMs({ startedSeq }: Client, stored: string): number {
-    return this.opened.find(({ answer, seq }) => answer === stored && seq > startedSeq)?.wallMs ?? this.clock.wallMs()
+  /** When it was decided that a client gets what is stored: a store may take its time to bring the body. The earliest by the clock, as others may have opened it too. */
+  private decided({ startedSeq }: Client, stored: string): { readonly wallMs: number; readonly monotonicMs: number } {
+    let [wallMs, monotonicMs] = [this.clock.wallMs(), this.clock.monotonicMs()]
+    for (const each of this.opened) {
+      if (each.answer !== stored || each.seq < startedSeq) continue
+      wallMs = Math.min(wallMs, each.wallMs)
+      monotonicMs = Math.min(monotonicMs, each.monotonicMs)
+    }
+    return { wallMs, monotonicMs }
   }
 
   private remembersFailure(client: Client): boolean {
-    const nowMs = this.decidedMs(client, 'undefined')
+    const { wallMs: nowMs } = this.decided(client, 'undefined')
     return this.origin.failures.some((failure) => failure.path === client.question.path && failure.status === undefined && Math.max(0, nowMs - failure.wallMs) < this.setup.connectErrorMs)
   }
 
   /** How long beyond its lifetime it may be served to this client. Milliseconds. */
-  private allowance({ control: asked }: Client, sent: Sent, { control }: Sent, failed: { readonly status: number | undefined } | undefined): number {
+  private allowance({ control: asked }: Client, sent: Sent, control: CacheControl | undefined, failed: { readonly status: number | undefined } | undefined): number {
     const { whileRevalidateMs, ifErrorMs, ifUnreachableMs } = this.setup
     const said = control?.staleWhileRevalidate !== undefined || control?.staleIfError !== undefined
     if (control?.noCache || control?.mustRevalidate || control?.proxyRevalidate || (control?.sMaxage !== undefined && !said)) return 0
@@ -225,9 +233,9 @@ export class World {
     return Math.max(byRefresh, byFailure)
   }
 
-  /** A failure of the origin since the client began, or so long before. One without any answer, where there are several. */
-  private failedLately(path: string, client: Client, forMs: number): { readonly status: number | undefined } | undefined {
-    const lately = this.origin.failures.filter((failure) => failure.path === path && (failure.seq > client.startedSeq || this.clock.monotonicMs() - failure.monotonicMs <= forMs + 1))
+  /** A failure of the origin since the client began, or just before. One without any answer, where there are several. */
+  private failedLately(path: string, client: Client, monotonicMs: number): { readonly status: number | undefined } | undefined {
+    const lately = this.origin.failures.filter((failure) => failure.path === path && (failure.seq > client.startedSeq || monotonicMs - failure.monotonicMs < RETRY_MS))
     return lately.find(({ status }) => status === undefined) ?? lately[0]
   }
 
@@ -308,8 +316,9 @@ export class World {
   }
 }
 
-/** How long the origin says that it is fresh. Milliseconds. */
-function lifetimeOf({ control, rules, version, wallMs }: Sent): number {
+/** How long the origin says that it is fresh. What says nothing of it may have renewed what did: `before`. Milliseconds. */
+function lifetimeOf({ control: said, rules, version, wallMs }: Sent, before: CacheControl | undefined): number {
+  const control = said ?? before
   if (control?.noCache) return 0
   const explicit = control?.sMaxage ?? control?.maxAge
   if (explicit !== undefined) return explicit * 1000
