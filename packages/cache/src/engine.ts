@@ -237,7 +237,8 @@ export class CacheEngine {
         this.dropBroken(found.key, stale, error)
         this.fills.close(fill)
       }
-    } else if (result.kind === 'stale' && stale?.version === result.version) {
+    } else if (result.kind === 'stale' && stale?.version === result.version && this.fetcher.mayStandIn(stale, result.status)) {
+      // Of one version, but perhaps found before the leader's was confirmed: it is older then.
       try {
         return await this.answerStale(stale, request, { fwd, collapsed: true, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
       } catch (error) {
