@@ -41,6 +41,33 @@ describe('many ask for one thing', () => {
     expect(held.asked.length).toBe(1)
   })
 
+  // Who joined a long answer got what had long been stale, and no Age.
+  test('who comes after the header gets an answer that has an age, and only while it is fresh', async () => {
+    const held = await startHeld()
+    const leader = held.open('/a')
+    await held.originHas(1)
+    const response = held.answer(0, { 'cache-control': 'max-age=60' })
+    response.write('one')
+    const first = await leader
+    held.bench.clock.advance(10_000)
+    const second = await held.open('/a')
+    expect([second.headers.age, second.headers['cache-status']]).toEqual(['10', 'proxy; fwd=uri-miss; collapsed; ttl=50'])
+    // Too old for this client alone.
+    const third = held.get('/a', { 'cache-control': 'max-age=9' })
+    await held.originHas(2)
+    held.answer(1).end('other')
+    expect((await third).body.toString()).toBe('other')
+
+    held.bench.clock.advance(60_000)
+    const later = [held.get('/a'), held.get('/a')]
+    await held.originHas(3)
+    held.answer(2).end('new')
+    for (const { body } of await Promise.all(later)) expect(body.toString()).toBe('new')
+    response.end('two')
+    for (const answer of [first, second]) expect((await readRest(answer)).toString()).toMatch(/two$/)
+    expect(held.asked.length).toBe(3)
+  })
+
   test('different things do not wait for each other', async () => {
     const held = await startHeld()
     const [one, two] = [held.get('/a'), held.get('/b')]

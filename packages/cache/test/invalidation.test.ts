@@ -92,4 +92,104 @@ describe('a request that changes something', () => {
     await bench.middleware.drain()
     expect((await get())[0]).toBe('version 2')
   })
+
+  // Between its commit and its removal it could be found.
+  test('what is on its way is not found while it is being removed', async () => {
+    let held: ServerResponse | undefined
+    let version = 1
+    bench = await startBench((request, response) => {
+      if (request.method === 'POST') {
+        version = 2
+        response.end()
+      } else {
+        response.writeHead(200, { 'cache-control': 'max-age=60' })
+        response.write(`version ${version}`)
+        if (version === 1) held = response
+        else response.end()
+      }
+    })
+    const before = bench.get('/a')
+    await until(() => held !== undefined)
+    await bench.ask('/a', { method: 'POST' })
+    const removal = Promise.withResolvers<void>()
+    const { inner } = bench.store
+    const remove = inner.delete.bind(inner)
+    let removing = false
+    inner.delete = async (key) => {
+      removing = true
+      await removal.promise
+      return remove(key)
+    }
+    held?.end()
+    await before
+    await until(() => removing)
+    expect(await inner.get('default|http://example.org/a')).toBeDefined()
+    expect((await bench.get('/a')).body.toString()).toBe('version 2')
+    removal.resolve()
+    await bench.middleware.drain()
+    expect((await get())[0]).toBe('version 2')
+  })
+
+  // The index that leads to the variants was written once more, and with it those came back that had been forgotten.
+  test('an index that is written late brings no variants back', async () => {
+    let version = 1
+    bench = await startBench((request, response) => {
+      if (request.method === 'POST') version = 2
+      if (request.method === 'POST') response.end()
+      else response.writeHead(200, { 'cache-control': request.headers.accept === 'b' ? 'max-age=200000' : 'max-age=60', vary: 'accept' }).end(`version ${version}`)
+    })
+    await get('/a', { accept: 'a' })
+    const late = Promise.withResolvers<void>()
+    let waits = false
+    bench.store.onPut = (writer, _, meta) =>
+      meta.vary === undefined
+        ? writer
+        : {
+            write: (chunk) => writer.write(chunk),
+            drained: () => writer.drained(),
+            abort: () => writer.abort(),
+            commit: async () => {
+              waits = true
+              await late.promise
+              return writer.commit()
+            }
+          }
+    await bench.get('/a', { accept: 'b' })
+    await until(() => waits)
+    bench.store.onPut = undefined
+    await bench.ask('/a', { method: 'POST' })
+    late.resolve()
+    expect((await bench.get('/a', { accept: 'a' })).body.toString()).toBe('version 2')
+    await bench.middleware.drain()
+    expect((await get('/a', { accept: 'a' }))[0]).toBe('version 2')
+  })
+
+  // Who had found the index before the change, and the origin after it, wrote the old index back.
+  test('an index that was found before the change is not used after it', async () => {
+    let version = 1
+    bench = await startBench((request, response) => {
+      if (request.method === 'POST') version = 2
+      if (request.method === 'POST') response.end()
+      else response.writeHead(200, { 'cache-control': request.headers.accept === 'b' ? 'max-age=200000' : 'max-age=60', vary: 'accept' }).end(`version ${version}`)
+    })
+    await get('/a', { accept: 'a' })
+    const slow = Promise.withResolvers<void>()
+    const { inner } = bench.store
+    const find = inner.get.bind(inner)
+    let waits = false
+    inner.get = async (key, want) => {
+      if (key.endsWith('=b')) {
+        waits = true
+        await slow.promise
+      }
+      return find(key, want)
+    }
+    const between = bench.get('/a', { accept: 'b' })
+    await until(() => waits)
+    await bench.ask('/a', { method: 'POST' })
+    slow.resolve()
+    expect((await between).body.toString()).toBe('version 2')
+    await bench.middleware.drain()
+    expect((await get('/a', { accept: 'a' }))[0]).toBe('version 2')
+  })
 })

@@ -16,8 +16,8 @@ export interface Rules {
   readonly age: number | undefined
 }
 
-/** What a request that waits for the origin is to get. `mismatch`: a 304 that speaks of something else. */
-export type How = 'normal' | 'unreachable' | 'unavailable' | 'missing' | 'mismatch'
+/** What a request that waits for the origin is to get. `late`: made now, and long under way. `mismatch`: a 304 that speaks of something else. */
+export type How = 'normal' | 'late' | 'unreachable' | 'unavailable' | 'missing' | 'mismatch'
 
 /** Of everything that happens, the order. */
 export class Sequence {
@@ -30,13 +30,16 @@ export class Sequence {
 /** One answer of the origin, all that is to be known of it. */
 export interface Sent {
   readonly id: number
-  readonly seq: number
+  /** When its header arrived. */
+  arrivedSeq: number
   readonly path: string
   /** Who has made the cache ask. */
   readonly client: number
   readonly authorized: boolean
   readonly askedNoStore: boolean
   readonly status: number
+  /** A 304 that speaks of something else. */
+  readonly mismatch: boolean
   readonly version: number
   readonly rules: Rules
   readonly control: CacheControl | undefined
@@ -68,6 +71,8 @@ export class ModelOrigin {
   readonly sent: Sent[] = []
   readonly failures: Failure[] = []
   readonly waiting: { readonly path: string; readonly release: (how: How) => void }[] = []
+  /** Answers that were made and have not arrived. */
+  readonly underway: (() => void)[] = []
   private readonly clock: FakeClock
   private readonly sequence: Sequence
   private readonly rules = new Map<string, Rules>()
@@ -83,6 +88,11 @@ export class ModelOrigin {
     return this.versions.get(path) ?? 0
   }
 
+  /** What is the same may be private from now on. */
+  say(path: string, cacheControl: string): void {
+    this.rules.set(path, { ...(this.rules.get(path) as Rules), cacheControl })
+  }
+
   change(path: string, rules?: Rules): void {
     this.versions.set(path, this.version(path) + 1)
     if (rules !== undefined) this.rules.set(path, rules)
@@ -96,7 +106,13 @@ export class ModelOrigin {
       throw new ProxyError('no answer', { code: 'UPSTREAM_FAILED', status: 502, source: 'upstream', proxyStatus: 'connection_refused' })
     }
     if (request.method === 'POST') return this.answerUnsafe(request, how)
-    return this.answer(request, how)
+    const answer = this.answer(request, how === 'late' ? 'normal' : how)
+    if (how === 'late') {
+      const sent = this.sent.at(-1) as Sent
+      await new Promise<void>((resolve) => this.underway.push(resolve))
+      sent.arrivedSeq = this.sequence.next()
+    }
+    return answer
   }
 
   /** The next piece of an answer's body; its end when there is no more. */
@@ -118,6 +134,13 @@ export class ModelOrigin {
     if (sent?.source === undefined || sent.over) return
     sent.over = sent.brokenOff = true
     sent.source.fail()
+  }
+
+  /** Ends as if it were whole. What was declared shows that it is not. */
+  cut(sent: Sent | undefined): void {
+    if (sent?.source?.length === undefined || sent.over || sent.at >= sent.toSend.length) return
+    sent.over = sent.brokenOff = true
+    sent.source.end()
   }
 
   private answerUnsafe(request: ProxyRequest, how: How): ProxyResponse {
@@ -169,12 +192,13 @@ export class ModelOrigin {
     const source = bodiless ? undefined : new PushSource(rules.declared ? toSend.length : undefined)
     this.sent.push({
       id,
-      seq,
+      arrivedSeq: seq,
       path,
       client: Number(request.headers['x-client']),
       authorized: request.headers.authorization !== undefined,
       askedNoStore: parseCacheControl(request.headers['cache-control'])?.noStore === true,
       status,
+      mismatch: how === 'mismatch' && confirms,
       version,
       rules,
       control: parseCacheControl(rules.cacheControl),

@@ -82,6 +82,12 @@ describe('HEAD of what is stale', () => {
     expect(await get()).toBe('200 text | fwd=uri-miss; stored; ttl=60')
   })
 
+  // It was renewed all the same, and served to everybody with "private" in it.
+  test.each(['private, max-age=100', 'no-store'])('removes it where it is %s now', async (control) => {
+    await start({ 'cache-control': control, etag: '"v1"' })
+    expect(await get()).toBe('200 text | fwd=uri-miss; stored; ttl=60')
+  })
+
   test('an error says nothing about it', async () => {
     await start({ 'cache-control': 'max-age=100' }, 503)
     expect(await get()).toBe('200 text | fwd=stale; fwd-status=304; ttl=60')

@@ -107,7 +107,7 @@ const question: fc.Arbitrary<Question> = fc.record({
 const asks = question.map((each) => new Command(`ask ${JSON.stringify(each)}`, (world) => world.ask(each)))
 const open = (world: World) => world.origin.sent.filter(({ over }) => !over)
 /** Asked, answered and read, as far as nothing holds it up: without these few sequences would come to something that is stored. */
-const exchanges = fc.tuple(question, fc.constantFrom<How>('normal', 'normal', 'normal', 'normal', 'normal', 'normal', 'normal', 'unreachable', 'unavailable', 'missing')).map(
+const exchanges = fc.tuple(question, fc.constantFrom<How>('normal', 'normal', 'normal', 'normal', 'normal', 'normal', 'normal', 'unreachable', 'unavailable', 'missing', 'mismatch')).map(
   ([each, how]) =>
     new Command(`exchange ${JSON.stringify(each)} ${how}`, async (world) => {
       world.ask({ ...each, slow: false, leaves: false })
@@ -119,8 +119,18 @@ const exchanges = fc.tuple(question, fc.constantFrom<How>('normal', 'normal', 'n
       }
     })
 )
-const posts = fc.tuple(path, fc.constantFrom(undefined, undefined, '/0')).map(([where, changes]) => new Command(`post ${where} ${changes}`, (world) => world.post(where, changes)))
-const answers = fc.tuple(at, fc.constantFrom<How>('normal', 'normal', 'normal', 'normal', 'normal', 'normal', 'unreachable', 'unavailable', 'missing', 'mismatch')).map(
+const posts = fc.tuple(path, fc.constantFrom(undefined, undefined, '/0'), fc.boolean()).map(
+  ([where, changes, atOnce]) =>
+    new Command(`post ${where} ${changes} ${atOnce}`, async (world) => {
+      const before = world.origin.waiting.length
+      world.post(where, changes)
+      if (!atOnce) return
+      await settle(1)
+      for (const { release } of world.origin.waiting.splice(before)) release('normal')
+      await settle(2)
+    })
+)
+const answers = fc.tuple(at, fc.constantFrom<How>('normal', 'normal', 'normal', 'normal', 'normal', 'late', 'late', 'unreachable', 'unavailable', 'missing', 'mismatch')).map(
   ([index, how]) =>
     new Command(
       `answer ${index} ${how}`,
@@ -149,6 +159,14 @@ const breaks = at.map(
     new Command(
       `break off ${index}`,
       (world) => world.origin.breakOff(pick(open(world), index)),
+      (world) => open(world).length > 0
+    )
+)
+const cuts = at.map(
+  (index) =>
+    new Command(
+      `cut ${index}`,
+      (world) => world.origin.cut(pick(open(world), index)),
       (world) => open(world).length > 0
     )
 )
@@ -183,6 +201,20 @@ async function later(act: () => void): Promise<void> {
 const clocks = fc.constantFrom(1, 900, 1000, 3000, 4000, 5001, 6000, 11_000, 25_000, 61_000).map((ms) => new Command(`${ms} ms pass`, (world) => later(() => world.clock.advance(ms))))
 const jumps = fc.constantFrom(-60_000, -1500, 1500, 60_000).map((ms) => new Command(`the clock is set by ${ms} ms`, (world) => later(() => world.clock.jumpWall(ms))))
 const changes = fc.tuple(path, fc.option(rules, { nil: undefined })).map(([where, to]) => new Command(`${where} changes to ${JSON.stringify(to)}`, (world) => world.origin.change(where, to)))
+const says = fc
+  .tuple(path, fc.constantFrom('private, max-age=60', 'no-store', 'max-age=60, private="x-user"', 'max-age=5'))
+  .map(([where, to]) => new Command(`${where} says ${to}`, (world) => world.origin.say(where, to)))
+const arrivals = at.map(
+  (index) =>
+    new Command(
+      `arrival ${index}`,
+      (world) => {
+        world.origin.underway.splice(index % world.origin.underway.length, 1)[0]?.()
+        return settle(1)
+      },
+      (world) => world.origin.underway.length > 0
+    )
+)
 const releases = at.map(
   (index) =>
     new Command(
@@ -200,7 +232,35 @@ const drains = fc.constant(new Command('drain', (world) => world.drain()))
 /** Not the small ones first, as they would come to nothing. */
 const commands = fc.noBias(
   fc.commands<World, World, false>(
-    [exchanges, exchanges, exchanges, exchanges, asks, asks, asks, answers, answers, pushes, pushes, reads, clocks, clocks, releases, releases, settles, posts, breaks, aborts, jumps, changes, drains],
+    [
+      exchanges,
+      exchanges,
+      exchanges,
+      exchanges,
+      asks,
+      asks,
+      asks,
+      answers,
+      answers,
+      pushes,
+      pushes,
+      reads,
+      clocks,
+      clocks,
+      releases,
+      releases,
+      settles,
+      posts,
+      posts,
+      arrivals,
+      breaks,
+      cuts,
+      aborts,
+      jumps,
+      changes,
+      says,
+      drains
+    ],
     { maxCommands, size: 'max' }
   )
 )

@@ -188,3 +188,17 @@ test('an error instead of a confirmation is passed on, and the entry stays to be
   fails = false
   expect((await bench.get('/a')).cacheStatus).toBe('proxy; fwd=stale; fwd-status=304; ttl=60')
 })
+
+// What a 304 brought was stored as it came: the field that it kept for its client was given to all who came after.
+test('fields that a 304 keeps for its client are not stored', async () => {
+  bench = await startBench((request, response) => {
+    const fields = { 'cache-control': 'max-age=60, private="x-user"', 'x-user': String(request.headers['x-client']) }
+    if (condition(request) === '"v1"') response.writeHead(304, fields).end()
+    else whole(response, 'text', fields)
+  })
+  await goStale()
+  await bench.get('/a', { 'x-client': 'one' })
+  await bench.middleware.drain()
+  const hit = await bench.get('/a', { 'x-client': 'two' })
+  expect([hit.cacheStatus, hit.headers['x-user']]).toEqual(['proxy; hit; ttl=60', undefined])
+})

@@ -280,3 +280,15 @@ test('a client that takes stale responses does not get what must be revalidated'
   bench.clock.advance(61_000)
   expect(await get({ 'cache-control': 'max-stale' })).toContain('fwd-status=304')
 })
+
+// In the second after a 503 every failure counted as "no answer at all", for which much longer is allowed.
+test('just after a failure with a status, what stands in is what may stand in for that', async () => {
+  await start('max-age=60', { stale: { ifErrorMs: 10_000 } })
+  bench.clock.advance(69_500)
+  origin = 503
+  expect(await get()).toContain('200 version 1 | fwd=stale; fwd-status=503; ttl=-10; detail=stale-if-error')
+  bench.clock.advance(400)
+  expect(await get()).toContain('200 version 1 | hit; ttl=-10; detail=stale-if-error')
+  bench.clock.advance(400)
+  expect(await get()).toContain('503 the origin is unwell')
+})
