@@ -63,7 +63,7 @@ const table: [what: string, yaml: string, message: string][] = [
     '2:65: rateLimit.store: the store "redis" is not configured: stores.redis is missing'
   ],
   ['a tier that is not configured', `${pool}cache: { tiers: [memory, s3] }\n`, '2:26: cache.tiers[1]: the store "s3" is not configured: stores.s3 is missing'],
-  ['a tier that does not exist', `${pool}cache: { tiers: [disk] }\n`, '2:18: cache.tiers[0]: must be "memory", "redis" or "s3"'],
+  ['a tier that does not exist', `${pool}cache: { tiers: [tape] }\n`, '2:18: cache.tiers[0]: must be "memory", "disk", "redis" or "s3"'],
   ['a tier listed twice', `${pool}cache: { tiers: [memory, { store: memory }] }\n`, '2:26: cache.tiers[1]: the store "memory" is listed twice'],
   ['a negative lifetime for no status', `${pool}cache: { negative: { notfound: 1m } }\n`, '2:22: cache.negative.notfound: "connectError", a status such as 404 or a class such as "5xx" is wanted'],
   ['a media type that is none', `${pool}cache: { rules: [{ contentType: images, ttl: 1d }] }\n`, '2:33: cache.rules[0].contentType: is a media type'],

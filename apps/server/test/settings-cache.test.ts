@@ -234,20 +234,22 @@ describe('stores.disk', () => {
     const origin = await originOf()
     const config: Partial<Config> = { pools: { web: { targets: [origin.url] } }, cache: { tiers: ['memory', 'disk'] }, stores: { disk: { directory, maxSize: '10MiB', maxEntrySize: '100KiB' } } }
     const path = `/text/${10 * KIB}/200?max-age=60`
+    // The key holds the authority, and each server has a port of its own.
+    const headers = { host: 'example.org' }
     const first = await startProxy(config as Config)
-    await ask(first.url + path)
-    await ask(`${first.url}/text/${200 * KIB}/200?max-age=60`)
+    await ask(first.url + path, { headers })
+    await ask(`${first.url}/text/${200 * KIB}/200?max-age=60`, { headers })
     await first.server.close()
     await origin.close()
     const second = await startProxy(config as Config)
-    expect((await ask(second.url + path)).headers['cache-status']).toContain('hit')
-    expect((await ask(`${second.url}/text/${200 * KIB}/200?max-age=60`)).status).toBe(502)
+    expect((await ask(second.url + path, { headers })).headers['cache-status']).toContain('hit')
+    expect((await ask(`${second.url}/text/${200 * KIB}/200?max-age=60`, { headers })).status).toBe(502)
     // Without its files it lives on in memory.
     await until(async () => {
       rmSync(directory, { recursive: true, force: true })
-      return (await ask(second.url + path)).status === 200
+      return (await ask(second.url + path, { headers })).status === 200
     })
-    expect((await ask(second.url + path)).headers['cache-status']).toContain('hit')
+    expect((await ask(second.url + path, { headers })).headers['cache-status']).toContain('hit')
   })
 
   test('a folder that cannot be made: the server serves without it, and says so', async () => {

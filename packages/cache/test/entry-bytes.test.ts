@@ -28,7 +28,7 @@ async function measure(entries: number, bodyBytes: number, moreFields: number): 
   const handler = middleware(async () => {
     asked++
     const raw = [
-      ['Date', 'Fri, 21 Nov 2026 08:00:00 GMT'],
+      ['Date', new Date().toUTCString()],
       ['Content-Type', 'application/json; charset=utf-8'],
       ['Content-Length', String(bodyBytes)],
       ['Cache-Control', 'public, max-age=3600'],
