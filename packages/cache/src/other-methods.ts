@@ -39,6 +39,8 @@ export class OtherMethods {
       for (const base of changedKeys(namespace, request, response.headers)) {
         this.fills.invalidate(base)
         await this.fetcher.attempt(() => store.delete(base))
+        // Who looked it up while it was being removed may have found the index of its variants, and would write that back.
+        this.fills.invalidate(base)
       }
       if (request.method === 'POST' && this.isWhatGetBrings(request, response, times)) return this.keep(request, response, times)
     }

@@ -192,4 +192,41 @@ describe('a request that changes something', () => {
     await bench.middleware.drain()
     expect((await get('/a', { accept: 'a' }))[0]).toBe('version 2')
   })
+
+  // The same for who had found it while it was being removed.
+  test('an index that was found while it was being removed is not used after that', async () => {
+    let version = 1
+    bench = await startBench((request, response) => {
+      if (request.method === 'POST') version = 2
+      if (request.method === 'POST') response.end()
+      else response.writeHead(200, { 'cache-control': request.headers.accept === 'b' ? 'max-age=200000' : 'max-age=60', vary: 'accept' }).end(`version ${version}`)
+    })
+    await get('/a', { accept: 'a' })
+    const [removal, slow] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const { inner } = bench.store
+    const [find, remove] = [inner.get.bind(inner), inner.delete.bind(inner)]
+    const waits = { removal: false, lookup: false }
+    inner.delete = async (key) => {
+      waits.removal = true
+      await removal.promise
+      return remove(key)
+    }
+    inner.get = async (key, want) => {
+      if (key.endsWith('=b')) {
+        waits.lookup = true
+        await slow.promise
+      }
+      return find(key, want)
+    }
+    const change = bench.ask('/a', { method: 'POST' })
+    await until(() => waits.removal)
+    const between = bench.get('/a', { accept: 'b' })
+    await until(() => waits.lookup)
+    removal.resolve()
+    await change
+    slow.resolve()
+    expect((await between).body.toString()).toBe('version 2')
+    await bench.middleware.drain()
+    expect((await get('/a', { accept: 'a' }))[0]).toBe('version 2')
+  })
 })

@@ -292,3 +292,30 @@ test('just after a failure with a status, what stands in is what may stand in fo
   bench.clock.advance(400)
   expect(await get()).toContain('503 the origin is unwell')
 })
+
+// A joiner that had found the entry before it was last confirmed was answered with that, older than what may stand in.
+test('who waits with an older record of the entry does not get it because the leader may have a newer one', async () => {
+  await start('max-age=5, stale-if-error=100')
+  const { inner } = bench.store
+  const before = await inner.get('default|http://example.org/a')
+  bench.clock.advance(60_000)
+  expect(await get()).toContain('fwd-status=304')
+  await bench.middleware.drain()
+  bench.clock.advance(60_000)
+  origin = 'hangs'
+  const leader = get()
+  await until(() => held.length === 1)
+  const find = inner.get.bind(inner)
+  let shown = false
+  inner.get = async () => {
+    shown = true
+    inner.get = find
+    return before
+  }
+  const joiner = get()
+  await until(() => shown)
+  origin = 'fails'
+  for (const go of held) go()
+  expect(await leader).toContain('ttl=-55; detail=stale-if-error')
+  expect(await joiner).toContain('ttl=-55; detail=stale-if-error')
+})
