@@ -11,6 +11,24 @@ async function get(path = '/a', fields: Record<string, string> = {}): Promise<[s
   return [answer.body.toString(), answer.cacheStatus.replace(/; ttl=\d+/, '')]
 }
 
+/** An origin that holds back the end of its first version; a POST makes the second. */
+async function startHeld(): Promise<{ held: ServerResponse | undefined }> {
+  const origin: { held: ServerResponse | undefined } = { held: undefined }
+  let version = 1
+  bench = await startBench((request, response) => {
+    if (request.method === 'POST') {
+      version = 2
+      response.end()
+    } else {
+      response.writeHead(200, { 'cache-control': 'max-age=60' })
+      response.write(`version ${version}`)
+      if (version === 1) origin.held = response
+      else response.end()
+    }
+  })
+  return origin
+}
+
 describe('a request that changes something', () => {
   test.each([
     ['POST', 200, true],
@@ -68,26 +86,14 @@ describe('a request that changes something', () => {
 
   // What had been asked for before the change was stored after it, and served for as long as it was fresh.
   test('also forgets what is on its way: nobody new gets it, and it is not kept', async () => {
-    let held: ServerResponse | undefined
-    let version = 1
-    bench = await startBench((request, response) => {
-      if (request.method === 'POST') {
-        version = 2
-        response.end()
-      } else {
-        response.writeHead(200, { 'cache-control': 'max-age=60' })
-        response.write(`version ${version}`)
-        if (version === 1) held = response
-        else response.end()
-      }
-    })
+    const origin = await startHeld()
     const before = bench.get('/a')
-    await until(() => held !== undefined)
+    await until(() => origin.held !== undefined)
     await bench.ask('/a', { method: 'POST' })
     const after = bench.get('/a')
     await until(() => bench.origin.requests.length === 3)
     expect((await after).body.toString()).toBe('version 2')
-    held?.end()
+    origin.held?.end()
     expect((await before).body.toString()).toBe('version 1')
     await bench.middleware.drain()
     expect((await get())[0]).toBe('version 2')
@@ -95,21 +101,9 @@ describe('a request that changes something', () => {
 
   // Between its commit and its removal it could be found.
   test('what is on its way is not found while it is being removed', async () => {
-    let held: ServerResponse | undefined
-    let version = 1
-    bench = await startBench((request, response) => {
-      if (request.method === 'POST') {
-        version = 2
-        response.end()
-      } else {
-        response.writeHead(200, { 'cache-control': 'max-age=60' })
-        response.write(`version ${version}`)
-        if (version === 1) held = response
-        else response.end()
-      }
-    })
+    const origin = await startHeld()
     const before = bench.get('/a')
-    await until(() => held !== undefined)
+    await until(() => origin.held !== undefined)
     await bench.ask('/a', { method: 'POST' })
     const removal = Promise.withResolvers<void>()
     const { inner } = bench.store
@@ -120,7 +114,7 @@ describe('a request that changes something', () => {
       await removal.promise
       return remove(key)
     }
-    held?.end()
+    origin.held?.end()
     await before
     await until(() => removing)
     expect(await inner.get('default|http://example.org/a')).toBeDefined()
