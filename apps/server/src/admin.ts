@@ -56,6 +56,7 @@ export function adminApp({ settings, metrics, state, onError, purge, onAudit }: 
     keyOnly(settings),
     bodyLimit({ maxSize: MAX_PURGE_BYTES, onError: (context) => context.json({ error: 'the body is too large' }, 413) }),
     async (context) => {
+      // What is no JSON is answered 400 below, like what is JSON but no purge.
       const given: unknown = await context.req.json().catch(() => undefined)
       const problem = purgeProblem(given)
       if (problem !== undefined) return context.json({ error: problem }, 400)

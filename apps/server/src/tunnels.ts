@@ -12,7 +12,7 @@ const GOODBYE_MS = 1000
 export type TunnelListener = (incoming: IncomingMessage, socket: Duplex) => void
 
 /**
- * Answers CONNECT with 501 (RFC 9110 sections 9.1 and 15.6.2: a method that is not implemented for any resource) and ends the connection: what follows on it may be meant for
+ * Refuses CONNECT with 501, the status for a method that no resource here has (RFC 9110 sections 9.1 and 15.6.2), and ends the connection: what follows on it may be meant for
  * the tunnel. Such requests are counted and logged like all others; `host` is then what the tunnel was to lead to.
  */
 export function refuseTunnels(onStarted: () => void, onDone: LogRequest | undefined): TunnelListener {

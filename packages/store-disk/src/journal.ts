@@ -97,6 +97,7 @@ export class Journal {
 
   /** Begins a new file; the path of the one before, which a snapshot makes superfluous. */
   async rotate(): Promise<string | undefined> {
+    // Whoever began that flush hears that it failed, and its records wait for the new file.
     await this.flushing?.catch(() => {})
     const before = this.file === undefined ? undefined : this.path
     this.close()

@@ -49,7 +49,7 @@ export class OtherJournals {
   /** Removes journals that a snapshot has made superfluous. */
   async remove(names: readonly string[]): Promise<void> {
     for (const name of names) {
-      // Another store may have done it.
+      // Another store may have done it; where it cannot be removed, it is read once more by the next start, which changes nothing.
       await this.io.unlink(join(this.places.index, name)).catch(() => {})
       this.done.delete(name)
     }

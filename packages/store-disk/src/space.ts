@@ -117,6 +117,7 @@ export class SpaceKeeper {
     this.closed = true
     clearTimeout(this.timer)
     if (this.opening !== undefined) {
+      // Whoever awaited `open` was told why it failed; the index, such as it is, is kept all the same.
       await this.opening.catch(() => {})
       await this.upkeep
       await this.exchanging

@@ -81,7 +81,8 @@ export class DiskStore implements CacheStore {
       failed: () => void this.failedWrites++,
       stored: () => void this.writes++,
       readBlocks: (cursor) => this.reader.readBlocks(cursor),
-      revoke: (name, version) => void this.removeVersion(name, version).catch(() => {})
+      // The entry is whole, but its writer was told that it is not stored: where it cannot be removed, whoever watches faults hears of it.
+      revoke: (name, version) => void this.removeVersion(name, version).catch((error: unknown) => this.writeHealth.failed(toDiskError(error)))
     }
   }
 
