@@ -12,7 +12,7 @@ import { Fills } from './fill.ts'
 import { FillAnswers } from './fill-answers.ts'
 import { currentAgeMs } from './freshness.ts'
 import { judge } from './judgement.ts'
-import { cacheKey, variantKey } from './key.ts'
+import { variantKey } from './key.ts'
 import { OtherMethods } from './other-methods.ts'
 import { pass } from './pass.ts'
 import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
@@ -60,24 +60,24 @@ export class CacheEngine {
     }
   }
 
-  /** Fills under way. */
-  get fillCount(): number {
-    return this.fills.size
+  stats(): { readonly fills: number; readonly variantsRefused: number } {
+    return { fills: this.fills.size, variantsRefused: this.fetcher.variants.refused }
   }
 
   async handle(request: ProxyRequest, next: Handler, retried = false): Promise<ProxyResponse> {
     const { method, headers } = request
     if (method !== 'GET' && method !== 'HEAD') return this.others.passUnsafe(request, next)
-    if (request.body !== null) return this.pass(request, next, 'bypass')
-    const control =
-      headers['cache-control'] === undefined
+    if (request.body !== null || this.options.bypasses?.(request) === true) return this.pass(request, next, 'bypass')
+    const control = !this.options.heedsRequests
+      ? undefined
+      : headers['cache-control'] === undefined
         ? headers.pragma !== undefined && pragmaNoCache.test(combined(headers.pragma) as string)
           ? reload
           : undefined
         : parseCacheControl(headers['cache-control'])
 
-    const { clock, namespace, purges, stale, store, onStoreError } = this.options
-    const base = cacheKey(namespace, request)
+    const { clock, keys, purges, stale, store, onStoreError } = this.options
+    const base = keys.key(request)
     const { invalidatedCount, storedCount } = this.fills
     const want = method === 'HEAD' || headers.range !== undefined ? metaOnly : undefined
     let key = base
@@ -154,6 +154,10 @@ export class CacheEngine {
     const authorized = isAuthorized(request)
     const known = found.stale === undefined ? this.uncacheable.find(found.key, clientKind(request), this.options.clock.monotonicMs()) : undefined
     if (known?.bypass) return this.passMarked(found.key, known, request, next, fwd)
+    if (found.index !== undefined && found.stale === undefined && this.fetcher.variants.isFull(found.base, this.options.clock.monotonicMs())) {
+      this.fetcher.variants.refused++
+      return this.pass(request, next, fwd, 'too-many-variants')
+    }
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
     const part = request.headers.range !== undefined
     const running = part || authorized || control?.noCache || known !== undefined ? undefined : this.fills.find(found.key)
@@ -183,8 +187,8 @@ export class CacheEngine {
 
   /** Forgets, or makes stale, what `purge` names; also what is just being fetched. Counts from when it resolves. */
   async purge(purge: Purge): Promise<PurgeResult> {
-    const { clock, namespace, purges, store } = this.options
-    const record = purgeRecord(purge, namespace, clock.wallMs())
+    const { clock, keys, namespace, purges, store } = this.options
+    const record = purgeRecord(purge, namespace, clock.wallMs(), keys)
     this.fills.forget()
     await purges.add(record)
     const judged = new MemoryPurgeLog()

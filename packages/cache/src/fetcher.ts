@@ -14,6 +14,7 @@ import { ifErrorMs, isServerError } from './staleness.ts'
 import { type NotStoredReason, storability } from './storability.ts'
 import type { CacheEntry, CacheMeta, CacheWriter, StoredMeta, VaryIndex } from './store.ts'
 import { uniqueId } from './unique-id.ts'
+import { Variants } from './variants.ts'
 
 /** What a lookup found. `key` is the variant's where the base record says that there are variants. */
 export interface Found {
@@ -42,9 +43,11 @@ export class Fetcher {
   private readonly options: EngineOptions
   private readonly fills: Fills
   private readonly background: Background
+  readonly variants: Variants
 
   constructor(options: EngineOptions, fills: Fills, background: Background) {
     this.options = options
+    this.variants = new Variants(options.maxVariants)
     this.fills = fills
     this.background = background
   }
@@ -110,7 +113,7 @@ export class Fetcher {
   mayStandIn({ meta }: CacheEntry, status: number | undefined): boolean {
     const { clock, freshness, stale } = this.options
     const staleMs = currentAgeMs(meta, clock.wallMs()) - lifetimeMs(meta, freshness)
-    const allowedMs = ifErrorMs(meta.status, responseControl(meta.headers, freshness.targets), status, stale)
+    const allowedMs = ifErrorMs(meta.status, responseControl(meta.headers, freshness), status, stale)
     return allowedMs > 0 && staleMs < allowedMs
   }
 
@@ -127,7 +130,7 @@ export class Fetcher {
   /** Whether an answer that went by the cache could have been stored, as far as it says itself. */
   isStorable(request: ProxyRequest, { status, headers }: ProxyResponse): boolean {
     const { clock, freshness } = this.options
-    const said = responseControl(headers, freshness.targets)
+    const said = responseControl(headers, freshness)
     // Most of those that go by the cache say so: no need to look at dates then.
     if ((said?.noStore && !said.mustUnderstand) || said?.private) return false
     const responseTime = clock.wallMs()
@@ -139,17 +142,17 @@ export class Fetcher {
 
   /** Shares and stores the answer, or leaves it to the leader alone. */
   private decide(fill: Fill, found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean, whole: boolean): FillOutcome {
-    const { freshness, maxObjectBytes, store, windowBytes } = this.options
+    const { clock, freshness, keys, maxObjectBytes, store, windowBytes } = this.options
     const { headers, status } = response
     // Most of what is not stored says so: no need to look at dates then.
-    const said = responseControl(headers, freshness.targets)
+    const said = responseControl(headers, freshness)
     if (said?.noStore && !said.mustUnderstand) return this.unshared(fill, found, response, 'no-store')
     if (said?.private) return this.unshared(fill, found, response, 'private')
     const decision = storability(
       {
         method: request.method,
         authorized,
-        requestNoStore: parseCacheControl(request.headers['cache-control'])?.noStore === true,
+        requestNoStore: this.options.heedsRequests && parseCacheControl(request.headers['cache-control'])?.noStore === true,
         status,
         headers,
         responseTime: times.responseTime,
@@ -161,11 +164,12 @@ export class Fetcher {
     const length = declaredLength(headers)
     if (length !== undefined && length > maxObjectBytes) return this.unshared(fill, found, response, 'too-large')
 
-    const fields = varyFields(headers.vary)
+    const fields = varyFields(headers.vary, keys.fields)
     // The index of a time before its target was changed would lead to the variants of that time again.
     const index = this.fills.invalidatedSince(found.base, found.since) ? undefined : found.index
     const vary = fields.length === 0 ? undefined : this.varyIndex(index, fields)
     const key = vary === undefined ? found.base : variantKey(found.base, vary, request.headers)
+    if (vary !== undefined && !this.variants.admits(found.base, vary.generation, key, clock.monotonicMs())) return this.unshared(fill, found, response, 'too-many-variants')
     const meta = recordOf(this.options, request, response, times, decision.lifetimeMs, length)
     const writer = this.put(key, meta)
     // Shared without being stored, it would go at the pace of its slowest reader: fine while it fits the window.
@@ -260,7 +264,7 @@ export class Fetcher {
 }
 
 /** Reasons that say nothing about what is stored for others. */
-const ofTheRequest: ReadonlySet<NotStoredReason> = new Set(['method', 'authorization', 'request-no-store', 'refused'])
+const ofTheRequest: ReadonlySet<NotStoredReason> = new Set(['method', 'authorization', 'request-no-store', 'refused', 'too-many-variants'])
 
 const noWriter: CacheWriter = {
   write: () => true,

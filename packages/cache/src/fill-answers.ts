@@ -8,7 +8,7 @@ import type { EntryAnswers } from './entry-answers.ts'
 import { originFailed } from './errors.ts'
 import type { Fetcher, Found } from './fetcher.ts'
 import type { Fill, FillOutcome, Fills } from './fill.ts'
-import { currentAgeMs, isFresh, lifetimeMs, responseControl } from './freshness.ts'
+import { currentAgeMs, type FreshnessPolicy, isFresh, lifetimeMs, responseControl } from './freshness.ts'
 import { variantKey } from './key.ts'
 import { pass } from './pass.ts'
 import type { Refresher } from './refresher.ts'
@@ -130,7 +130,7 @@ export class FillAnswers {
       const body = request.method === 'HEAD' ? null : result.body.reader()
       if (body !== undefined) {
         request.exchange.set(cacheResult, 'collapsed')
-        const headers = forOthers(result.headers, freshness.targets)
+        const headers = forOthers(result.headers, freshness)
         let ttl = result.ttlSeconds
         if (meta !== undefined) {
           const ageMs = currentAgeMs(meta, clock.wallMs())
@@ -163,9 +163,9 @@ async function within(work: Promise<unknown>, ms: number): Promise<void> {
 }
 
 /** The fields of an answer for a client that it was not made for. */
-function forOthers(from: Readonly<HeaderMap>, targets: readonly string[]): HeaderMap {
+function forOthers(from: Readonly<HeaderMap>, policy: FreshnessPolicy): HeaderMap {
   const headers = createHeaders(from)
-  const control = responseControl(from, targets)
+  const control = responseControl(from, policy)
   if (control !== undefined) for (const name of control.withheld) delete headers[name]
   return headers
 }

@@ -1,4 +1,7 @@
+export type { BypassRule } from './bypass.ts'
+export type { RangeMiss } from './engine-options.ts'
 export type { Heuristic } from './freshness.ts'
+export type { KeyOptions, QueryKey } from './key-rules.ts'
 export { type EvictionPolicy, MemoryStore, type MemoryStoreOptions, type MemoryStoreStats } from './memory-store.ts'
 export { type CacheMiddleware, type CacheOptions, type CacheStats, cache, type NegativeOptions } from './middleware.ts'
 export type { Purge, PurgeResult } from './purge.ts'

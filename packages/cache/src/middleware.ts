@@ -1,6 +1,9 @@
 import { type Clock, type Middleware, systemClock } from '@proxy/pipeline'
+import { type BypassRule, bypassTest } from './bypass.ts'
 import { CacheEngine } from './engine.ts'
+import type { RangeMiss } from './engine-options.ts'
 import type { Heuristic } from './freshness.ts'
+import { type KeyOptions, KeyRules } from './key-rules.ts'
 import type { Purge, PurgeResult } from './purge.ts'
 import { MemoryPurgeLog, type PurgeLog } from './purge-log.ts'
 import type { StalePolicy } from './staleness.ts'
@@ -14,6 +17,25 @@ export interface CacheOptions {
   readonly namespace?: string
   /** This cache's name in Cache-Status, a token. Default `proxy`. */
   readonly name?: string
+  /** What tells one stored response from another, beside the path. Default: host and the query as it was sent. */
+  readonly key?: KeyOptions
+  /** Requests that go by the cache. Default: none but those with a body. */
+  readonly bypass?: readonly BypassRule[]
+  /** Whether Cache-Control, Expires and targeted fields of answers count. `ignore`: `ttl`, `minTtlMs` and `heuristic` alone decide, also on what was meant for one client. Default `honour`. */
+  readonly originDirectives?: 'honour' | 'ignore'
+  /** Whether Cache-Control and Pragma of requests count. `ignore`: no client can have the origin asked. Default `honour`. */
+  readonly requestDirectives?: 'honour' | 'ignore'
+  /** Bounds of lifetimes that no rule has set, from the arrival of the response. The lower one is for content (200, 203, 300, 301, 308) that the origin lets be stored. Milliseconds. Default 0 and none. */
+  readonly minTtlMs?: number
+  readonly maxTtlMs?: number
+  /** Types that content (2xx) must be of to be stored: `['image/*', '*\/*+json']`. Default: any. */
+  readonly contentTypes?: readonly string[]
+  /** `store`: responses with Set-Cookie are stored and given to everybody, the cookie too. Default `refuse`. */
+  readonly setCookie?: 'refuse' | 'store'
+  /** What a request for a part of something that is not stored does: `pass` goes to the origin as it is; `fill` fetches the whole besides, for those who come later. Default `pass`. */
+  readonly rangeMiss?: RangeMiss
+  /** Variants of one URL that are kept. Beyond, for a minute no further ones are. Default 64. */
+  readonly maxVariants?: number
   /** Lifetimes set by configuration. Default: none, the origin's directives alone count. */
   readonly ttl?: readonly TtlRule[]
   /** Lifetime of responses that say nothing of theirs, from the time since they were last modified (RFC 9111 section 4.2.2). Default a tenth of it, a day at most; `false`: none. */
@@ -59,6 +81,8 @@ export interface CacheMiddleware extends Middleware {
 export interface CacheStats {
   /** Requests to the origin under way on the cache's behalf, up to the end of the store's commit. */
   readonly fills: number
+  /** Responses that were not stored because their URL had `maxVariants` variants. */
+  readonly variantsRefused: number
 }
 
 /**
@@ -74,11 +98,28 @@ export function cache(options: CacheOptions): CacheMiddleware {
   const rules: TtlRule[] = [...(options.ttl ?? [])]
   for (const [status, ttlMs] of Object.entries(negative?.statuses ?? {})) if (ttlMs !== undefined) rules.push({ status: status as StatusPattern, ttlMs })
   for (const rule of rules) amount('ttlMs', rule.ttlMs, 0)
+  const minMs = amount('minTtlMs', options.minTtlMs, 0)
+  const maxMs = amount('maxTtlMs', options.maxTtlMs, Number.POSITIVE_INFINITY)
+  if (minMs > maxMs) throw new TypeError('minTtlMs must not be above maxTtlMs')
   const engine = new CacheEngine({
     store: options.store,
     namespace: options.namespace ?? 'default',
     name,
-    freshness: { rules, targets: (options.targetedFields ?? ['cdn-cache-control']).map(fieldName), heuristic: heuristicOf(options.heuristic) },
+    keys: new KeyRules(options.namespace ?? 'default', options.key),
+    freshness: {
+      rules,
+      targets: (options.targetedFields ?? ['cdn-cache-control']).map(fieldName),
+      heuristic: heuristicOf(options.heuristic),
+      ignoresOrigin: oneOf('originDirectives', options.originDirectives, ['honour', 'ignore']) === 'ignore',
+      minMs,
+      maxMs,
+      storesCookies: oneOf('setCookie', options.setCookie, ['refuse', 'store']) === 'store',
+      contentTypes: options.contentTypes
+    },
+    heedsRequests: oneOf('requestDirectives', options.requestDirectives, ['honour', 'ignore']) === 'honour',
+    bypasses: bypassTest(options.bypass ?? []),
+    rangeMiss: oneOf('rangeMiss', options.rangeMiss, ['pass', 'fill']),
+    maxVariants: amount('maxVariants', options.maxVariants, 64),
     stale: {
       whileRevalidateMs: amount('stale.whileRevalidateMs', options.stale?.whileRevalidateMs, 0),
       ifUnreachableMs: amount('stale.ifUnreachableMs', options.stale?.ifUnreachableMs, 24 * 3_600_000),
@@ -95,7 +136,7 @@ export function cache(options: CacheOptions): CacheMiddleware {
     onStoreError: options.onStoreError ?? (() => {})
   })
   const middleware: Middleware = (next) => (request) => engine.handle(request, next)
-  return Object.assign(middleware, { drain: () => engine.drain(), stats: () => ({ fills: engine.fillCount }), purge: (purge: Purge) => engine.purge(purge) })
+  return Object.assign(middleware, { drain: () => engine.drain(), stats: () => engine.stats(), purge: (purge: Purge) => engine.purge(purge) })
 }
 
 /** sf-token (RFC 9651 section 3.3.4). */
@@ -111,6 +152,13 @@ function heuristicOf(heuristic: Heuristic | false | undefined): Heuristic | unde
   const { fraction, maxMs } = heuristic ?? { fraction: 0.1, maxMs: 24 * 3_600_000 }
   if (!(fraction > 0 && fraction <= 1)) throw new TypeError('heuristic.fraction must be a number above 0, 1 at most')
   return { fraction, maxMs: amount('heuristic.maxMs', maxMs, 0) }
+}
+
+/** The first choice is the default. */
+function oneOf<const T extends string>(name: string, value: T | undefined, choices: readonly [T, ...T[]]): T {
+  if (value === undefined) return choices[0]
+  if (!choices.includes(value)) throw new TypeError(`${name} must be ${choices.map((choice) => `'${choice}'`).join(' or ')}`)
+  return value
 }
 
 function amount(name: string, value: number | undefined, byDefault: number): number {

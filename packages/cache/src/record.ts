@@ -2,7 +2,6 @@ import { createHeaders, type HeaderMap, type ProxyRequest } from '@proxy/pipelin
 import { hasValidator, updateFields } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { initialAgeMs, lifetimeMs, responseControl } from './freshness.ts'
-import { requestUrl } from './key.ts'
 import { keptStaleMs } from './staleness.ts'
 import type { CacheMeta, VaryIndex } from './store.ts'
 import { tagsOf } from './tags.ts'
@@ -26,14 +25,14 @@ export function recordOf(
   lifetime: number,
   length: number | undefined
 ): CacheMeta {
-  const headers = keptFields(answer.headers, responseControl(answer.headers, options.freshness.targets)?.withheld)
+  const headers = keptFields(answer.headers, responseControl(answer.headers, options.freshness)?.withheld)
   const initialAge = initialAgeMs(answer.headers, times.requestTime, times.responseTime)
   // RFC 9110 section 6.6.1: who has a clock and stores an answer without a Date gives it one.
   headers.date ??= new Date(times.responseTime).toUTCString()
   const meta = {
     v: 1 as const,
     id: uniqueId(),
-    url: requestUrl(request),
+    url: options.keys.url(request.scheme, request.authority, request.target),
     namespace: options.namespace,
     status: answer.status,
     headers,
@@ -59,8 +58,8 @@ function keptFields(received: Readonly<HeaderMap>, withheld: readonly string[] |
 /** What is stored after a 304 has confirmed `stale`. */
 export function renewedRecord(options: EngineOptions, stale: CacheMeta, from304: Readonly<HeaderMap>, times: Times): CacheMeta {
   const merged = createHeaders(stale.headers)
-  updateFields(merged, from304)
-  const headers = keptFields(merged, responseControl(merged, options.freshness.targets)?.withheld)
+  updateFields(merged, from304, options.freshness.storesCookies)
+  const headers = keptFields(merged, responseControl(merged, options.freshness)?.withheld)
   if (from304.date === undefined) headers.date = new Date(times.responseTime).toUTCString()
   const { requestTime, responseTime } = times
   const renewed = { ...stale, headers, requestTime, responseTime, initialAgeMs: initialAgeMs(from304, requestTime, responseTime) }
@@ -74,7 +73,7 @@ export function indexRecord(variant: CacheMeta, vary: VaryIndex): CacheMeta {
 
 /** A response that can be confirmed, or served stale, is kept for a while after it went stale. */
 function keepUntil(options: EngineOptions, status: number, headers: Readonly<HeaderMap>, responseTime: number, lifetime: number, initialAge: number): number {
-  const control = responseControl(headers, options.freshness.targets)
+  const control = responseControl(headers, options.freshness)
   const staleMs = Math.max(hasValidator(headers) ? options.keepStaleMs : 0, keptStaleMs(status, control, options.stale))
   return responseTime + Math.max(0, lifetime - initialAge + staleMs)
 }

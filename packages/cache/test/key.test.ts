@@ -1,11 +1,12 @@
 import { createRequest } from '@proxy/pipeline'
 import { describe, expect, test } from 'vitest'
-import { cacheKey, requestUrl, variantKey, varyFields } from '../src/key.ts'
+import { requestUrl, variantKey, varyFields } from '../src/key.ts'
+import { KeyRules } from '../src/key-rules.ts'
 import { headers } from './support.ts'
 
 test('the key holds everything that selects what the origin is asked for', () => {
   const base = { scheme: 'http', authority: 'a.example', target: '/x?y=1' } as const
-  const key = (changes: object = {}, namespace = 'n'): string => cacheKey(namespace, createRequest({ ...base, ...changes }))
+  const key = (changes: object = {}, namespace = 'n'): string => new KeyRules(namespace).key(createRequest({ ...base, ...changes }))
   expect(key()).toBe('n|http://a.example/x?y=1')
   expect(requestUrl(createRequest(base))).toBe('http://a.example/x?y=1')
   const others = [key({ scheme: 'https' }), key({ authority: 'b.example' }), key({ target: '/x?y=2' }), key({ target: '/X?y=1' }), key({ target: '/x%3Fy=1' }), key({}, 'm')]
