@@ -14,11 +14,13 @@ import { currentAgeMs } from './freshness.ts'
 import { judge } from './judgement.ts'
 import { variantKey } from './key.ts'
 import { OtherMethods } from './other-methods.ts'
+import { PartAnswers } from './part-answers.ts'
 import { pass } from './pass.ts'
 import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
 import { MemoryPurgeLog } from './purge-log.ts'
 import { bodiless, Refresher } from './refresher.ts'
 import type { CacheEntry, GetOptions, StoredMeta } from './store.ts'
+import { StoredParts } from './stored-parts.ts'
 import { type Mark, Uncacheable } from './uncacheable.ts'
 
 /** The decisions of a shared cache over one store: look up, serve, confirm, fetch once for all who wait, forget. */
@@ -32,14 +34,18 @@ export class CacheEngine {
   private readonly others: OtherMethods
   private readonly answers: EntryAnswers
   private readonly filled: FillAnswers
+  private readonly stored: StoredParts
+  private readonly partly: PartAnswers
 
   constructor(options: EngineOptions) {
     this.options = options
-    this.fetcher = new Fetcher(options, this.fills, this.background)
-    this.refresher = new Refresher(options, this.fetcher, this.background)
-    this.others = new OtherMethods(options, this.fills, this.fetcher, this.background)
+    this.stored = new StoredParts(options, this.fills)
+    this.fetcher = new Fetcher(options, this.fills, this.background, this.stored)
+    this.refresher = new Refresher(options, this.fetcher, this.background, this.uncacheable)
+    this.others = new OtherMethods(options, this.fills, this.fetcher, this.background, this.stored)
     this.answers = new EntryAnswers(options)
-    const { answers, fetcher, fills, refresher, uncacheable } = this
+    const { answers, background, fetcher, fills, refresher, stored, uncacheable } = this
+    this.partly = new PartAnswers({ options, fetcher, refresher, background, answers, stored })
     this.filled = new FillAnswers({
       options,
       fills,
@@ -105,7 +111,7 @@ export class CacheEngine {
       const judgement = judge(meta, prepared, { control, ageMs, now, purges, policy: stale })
       if (judgement === 'fresh') {
         try {
-          const answer = await answerFrom(entry, meta, prepared.headers(ageMs), request)
+          const answer = await answerFrom(entry, meta, prepared.headers(ageMs), request, store, key)
           request.exchange.set(cacheResult, meta.status >= 400 ? 'negative-hit' : 'hit')
           return answer
         } catch (error) {
@@ -123,7 +129,7 @@ export class CacheEngine {
         if (detail !== undefined) {
           try {
             const found: Found = { base, key, index, since: invalidatedCount, stale: bodiless(entry), fresh: false }
-            const answer = await this.answers.stale(entry, request, { hit: true, fwd, detail })
+            const answer = await this.answers.stale(entry, request, { hit: true, fwd, detail }, key)
             if (judgement === 'stale-while-revalidate') this.refresher.start(found, request, next, isAuthorized(request))
             return answer
           } catch (error) {
@@ -165,6 +171,7 @@ export class CacheEngine {
     // A HEAD alone brings nothing to store.
     if (!part && request.method === 'GET' && !control?.noStore) return this.filled.lead(found, request, next, fwd, authorized, known !== undefined)
     if (found.stale !== undefined && request.method === 'HEAD' && !part && !control?.noStore) return this.others.passHead(request, next, fwd, found.key, found.stale)
+    if (part && request.method === 'GET') return this.partly.answer(found, request, next, fwd, control, known !== undefined)
     found.stale?.discard()
     return this.pass(request, next, fwd, control?.noStore ? 'request-no-store' : part ? 'range' : 'method')
   }

@@ -60,7 +60,7 @@ export class FillAnswers {
     }
     if (result.kind === 'revalidated' && stale !== undefined) {
       try {
-        const answer = await this.parts.answers.revalidated(stale, result.meta, request, { fwd, fwdStatus: 304 })
+        const answer = await this.parts.answers.revalidated(stale, result.meta, request, { fwd, fwdStatus: 304 }, found.key)
         request.exchange.set(cacheResult, 'revalidated')
         return answer
       } catch (error) {
@@ -73,7 +73,7 @@ export class FillAnswers {
     if (result.kind === 'stale' && stale !== undefined) {
       this.parts.refresher.leaveAlone(found.key, result.status)
       try {
-        return await this.parts.answers.stale(stale, request, { fwd, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
+        return await this.parts.answers.stale(stale, request, { fwd, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) }, found.key)
       } catch (error) {
         this.parts.dropBroken(found.key, stale, error)
         return this.lead({ ...found, stale: undefined }, request, next, fwd, authorized, alone)
@@ -108,7 +108,7 @@ export class FillAnswers {
     }
     if (result.kind === 'revalidated' && result.shared && stale?.version === result.version) {
       try {
-        const answer = await this.parts.answers.revalidated(stale, result.meta, request, { fwd, collapsed: true })
+        const answer = await this.parts.answers.revalidated(stale, result.meta, request, { fwd, collapsed: true }, found.key)
         request.exchange.set(cacheResult, 'collapsed')
         return answer
       } catch (error) {
@@ -118,7 +118,7 @@ export class FillAnswers {
     } else if (result.kind === 'stale' && stale?.version === result.version && this.parts.fetcher.mayStandIn(stale, result.status)) {
       // Of one version, but perhaps found before the leader's was confirmed: it is older then.
       try {
-        return await this.parts.answers.stale(stale, request, { fwd, collapsed: true, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
+        return await this.parts.answers.stale(stale, request, { fwd, collapsed: true, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) }, found.key)
       } catch (error) {
         this.parts.dropBroken(found.key, stale, error)
       }

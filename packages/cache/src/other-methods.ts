@@ -11,6 +11,7 @@ import { pass } from './pass.ts'
 import { renewedRecord, type Times } from './record.ts'
 import { storability } from './storability.ts'
 import type { CacheEntry } from './store.ts'
+import type { StoredParts } from './stored-parts.ts'
 
 const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PROPFIND', 'REPORT', 'SEARCH', 'QUERY'])
 
@@ -20,8 +21,10 @@ export class OtherMethods {
   private readonly fills: Fills
   private readonly fetcher: Fetcher
   private readonly background: Background
+  private readonly parts: StoredParts
 
-  constructor(options: EngineOptions, fills: Fills, fetcher: Fetcher, background: Background) {
+  constructor(options: EngineOptions, fills: Fills, fetcher: Fetcher, background: Background, parts: StoredParts) {
+    this.parts = parts
     this.options = options
     this.fills = fills
     this.fetcher = fetcher
@@ -39,6 +42,7 @@ export class OtherMethods {
       for (const base of changedKeys(keys, request, response.headers)) {
         this.fills.invalidate(base)
         await this.fetcher.attempt(() => store.delete(base))
+        await this.parts.remove(base)
         // Who looked it up while it was being removed may have found the index of its variants, and would write that back.
         this.fills.invalidate(base)
       }
@@ -59,7 +63,9 @@ export class OtherMethods {
 
   private keep(request: ProxyRequest, response: ProxyResponse, times: Times): ProxyResponse {
     const { keys, name } = this.options
-    const outcome = this.fetcher.keep(keys.key(request), request, response, times, isAuthorized(request))
+    const base = keys.key(request)
+    const nothing = { base, key: base, index: undefined, since: this.fills.invalidatedCount, stale: undefined, fresh: false }
+    const outcome = this.fetcher.keepWhole(nothing, request, response, times, isAuthorized(request))
     const stored = outcome.kind === 'shared' && outcome.stored
     const headers = outcome.kind === 'shared' ? createHeaders(outcome.headers) : response.headers
     addCacheStatus(headers, forwardedStatus(name, { fwd: 'method', stored }))
