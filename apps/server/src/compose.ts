@@ -1,7 +1,8 @@
-import { type CacheMiddleware, cache, type Purge, type PurgeResult } from '@proxy/cache'
+import { type CacheMiddleware, type CacheOptions, cache, type Purge, type PurgeResult } from '@proxy/cache'
 import { compose, type Handler, type Middleware } from '@proxy/pipeline'
 import { authLayer } from './access.ts'
 import type { RouteSettings, Settings } from './config/schema.ts'
+import { type CachePolicy, policyOf } from './config/schema-cache.ts'
 import { allowMethods, changeRequest, changeResponse, dropQuery, isEmptyChange, showCacheResult } from './fields.ts'
 import { limitLayer } from './limits.ts'
 import { openPool, type Pool } from './pools.ts'
@@ -41,8 +42,9 @@ export async function composeProxy(settings: Settings, onStoreFault: OnStoreFaul
     if (settings.observability.cacheStatusHeader !== undefined) layers.push(showCacheResult(settings.observability.cacheStatusHeader))
     if (route.dropQuery) layers.push(dropQuery)
     if (!isEmptyChange(route.requestHeaders)) layers.push(changeRequest(route.requestHeaders))
-    if (route.cache && stores.cache !== undefined) {
-      const layer = cache({ store: stores.cache, namespace: namespaceOf(route), ...cacheOptions(settings), onStoreError: stores.onCacheError })
+    if (route.cache !== false && stores.cache !== undefined) {
+      const policy = route.cache === true ? settings.cache : policyOf(settings.cache, route.cache)
+      const layer = cache({ store: stores.cache, namespace: namespaceOf(route), ...cacheOptions(policy), onStoreError: stores.onCacheError })
       caches.push(layer)
       layers.push(layer)
     }
@@ -68,16 +70,32 @@ function namespaceOf({ pool, match }: RouteSettings): string {
   return `${pool}:${match.host ?? ''}${match.path}`
 }
 
-function cacheOptions({ cache }: Settings): Pick<Parameters<typeof import('@proxy/cache').cache>[0], 'ttl' | 'negative' | 'stale' | 'keepStaleMs' | 'heuristic' | 'targetedFields' | 'maxObjectBytes'> {
-  const { connectError, ...statuses } = cache.negative
-  const { stale, heuristic } = cache
+function cacheOptions(policy: CachePolicy): Omit<CacheOptions, 'store'> {
+  const { connectError, ...statuses } = policy.negative
+  const { contentTypes, heuristic, maxTtl, stale } = policy
   return {
-    ttl: cache.rules.map(({ contentType, status, ttl }) => ({ ttlMs: ttl, ...(contentType !== undefined && { contentType }), ...(status !== undefined && { status: status as never }) })),
+    key: policy.key,
+    bypass: policy.bypass.map(definedOnly),
+    originDirectives: policy.originDirectives,
+    requestDirectives: policy.requestDirectives,
+    minTtlMs: policy.minTtl,
+    ...(maxTtl !== undefined && { maxTtlMs: maxTtl }),
+    ...(contentTypes !== undefined && { contentTypes }),
+    setCookie: policy.setCookie,
+    rangeMiss: policy.rangeMiss,
+    maxVariants: policy.maxVariants,
+    ttl: policy.rules.map(({ contentType, status, ttl }) => ({ ttlMs: ttl, ...(contentType !== undefined && { contentType }), ...(status !== undefined && { status: status as never }) })),
     negative: { statuses, ...(connectError !== undefined && { connectErrorMs: connectError }) },
     stale: { whileRevalidateMs: stale.whileRevalidate, ifUnreachableMs: stale.ifUnreachable, ifErrorMs: stale.ifError },
     keepStaleMs: stale.keep,
     heuristic: heuristic === false ? false : { fraction: heuristic.fraction, maxMs: heuristic.max },
-    targetedFields: cache.targetedFields,
-    maxObjectBytes: cache.maxObjectSize
+    targetedFields: policy.targetedFields,
+    maxObjectBytes: policy.maxObjectSize
   }
+}
+
+type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> }
+
+function definedOnly<T extends object>(given: T): Defined<T> {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Defined<T>
 }

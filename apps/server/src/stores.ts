@@ -26,7 +26,7 @@ const admits: Readonly<Record<string, ((meta: CacheMeta) => boolean) | undefined
 
 /** Opens the stores that the configuration uses. A service that is away is a cache that never hits: it does not keep the server from starting. */
 export async function openStores(settings: Settings, onFault: OnStoreFault): Promise<Stores> {
-  const caching = settings.routes.some(({ cache }) => cache)
+  const caching = settings.routes.some(({ cache }) => cache !== false)
   const tierSettings = caching ? settings.cache.tiers : []
   const faults = new OncePerFault(onFault)
   const usesRedis = tierSettings.some(({ store }) => store === 'redis') || settings.rateLimit?.store === 'redis'

@@ -39,6 +39,11 @@ interface JsonSchema {
 /** Every key that takes a value, as the table writes it, with its default. */
 function leaves(schema: JsonSchema, path: string, inherited: unknown, into: Map<string, unknown>): void {
   const given = schema.default ?? inherited
+  // Described as a whole: the former has the keys of the section `cache`, but for `tiers`.
+  if (path === 'routes[].cache' || path === 'cache.key.query') {
+    into.set(path, given)
+    return
+  }
   const branches = schema.anyOf ?? schema.oneOf
   if (branches !== undefined) {
     const structured = branches.filter((branch) => branch.properties !== undefined || branch.items !== undefined)

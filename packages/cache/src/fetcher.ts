@@ -1,17 +1,4 @@
-import {
-  type BodySource,
-  createHeaders,
-  derive,
-  discardBody,
-  errorResponse,
-  type Handler,
-  type HeaderMap,
-  neverAborted,
-  type ProxyRequest,
-  type ProxyResponse,
-  toProxyError,
-  toSource
-} from '@proxy/pipeline'
+import { createHeaders, derive, discardBody, errorResponse, type Handler, type HeaderMap, neverAborted, type ProxyRequest, type ProxyResponse, toProxyError, toSource } from '@proxy/pipeline'
 import { isAuthorized } from './authorized.ts'
 import type { Background } from './background.ts'
 import { parseCacheControl } from './cache-control.ts'

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { count, fieldName, fields, fieldValue, listenHost, matchHost, pathPrefix, routeFields, size, text, textThat, timeout, writableFieldName } from './scalars.ts'
 import { authSchema, rateLimitSchema } from './schema-access.ts'
-import { cacheSchema, storesSchema } from './schema-cache.ts'
+import { cacheOverridesSchema, cacheSchema, storesSchema } from './schema-cache.ts'
 import { poolSchema } from './schema-pool.ts'
 
 const listenerSchema = z.strictObject({
@@ -36,7 +36,8 @@ export const routeSchema = z.strictObject({
   pool: text(),
   /** Others are answered 405. Default: all. */
   methods: z.array(methodName()).min(1).optional(),
-  cache: z.boolean().default(true),
+  /** `false`: nothing is kept. A mapping: what this route has otherwise than the section `cache`. */
+  cache: z.union([z.boolean(), cacheOverridesSchema]).default(true),
   /** Default: true where `auth` is configured. */
   auth: z.boolean().optional(),
   /** Default: true where `rateLimit` is configured. */
