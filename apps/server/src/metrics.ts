@@ -30,6 +30,7 @@ export class Metrics {
   private readonly storeErrors = new Tally()
   private readonly upstreams = new Map<string, Tally>()
   private inFlight = 0
+  private cacheStats: () => { readonly variantsRefused: number } = () => ({ variantsRefused: 0 })
 
   constructor() {
     const registers = [this.registry]
@@ -56,6 +57,16 @@ export class Metrics {
     this.counter('http_responses_incomplete_total', 'Answers that were cut: the client left (aborted) or the body broke off (failed)', 'outcome', this.incomplete)
     this.counter('proxy_cache_results_total', 'What the cache did', 'result', this.cacheResults)
     this.counter('proxy_store_errors_total', 'Failed operations of cache stores; the requests were served without them', 'store', this.storeErrors)
+    const readVariantsRefused = (): number => this.cacheStats().variantsRefused
+    new Counter({
+      name: 'proxy_cache_variants_refused_total',
+      help: 'Answers that were not kept because their URL had too many variants',
+      registers,
+      collect() {
+        this.reset()
+        this.inc(readVariantsRefused())
+      }
+    })
     const { upstreams } = this
     new Counter({
       name: 'proxy_upstream_results_total',
@@ -80,6 +91,11 @@ export class Metrics {
         for (const [value, total] of tally.entries()) this.inc({ [label]: value }, total)
       }
     })
+  }
+
+  /** Where what the caches count is read when it is asked for. */
+  watchCache(stats: () => { readonly variantsRefused: number }): void {
+    this.cacheStats = stats
   }
 
   requestStarted(): void {

@@ -46,6 +46,7 @@ export async function createServer(config: Config, options: ServerOptions = {}):
 
   const faults = new StoreFaults({ logger: log.logger, metrics, mask })
   const proxy = await composeProxy(settings, (store, error) => faults.report(store, error))
+  metrics?.watchCache(proxy.cacheStats)
   const done = onDone(metrics, settings.observability.accessLog ? accessLog(log.logger, mask) : undefined)
   const data = toNode(proxy.handler, { trustedProxies: settings.trustedProxies, ...(done !== undefined && { onDone: done }) })
   const admin = adminApp({
@@ -53,6 +54,7 @@ export async function createServer(config: Config, options: ServerOptions = {}):
     metrics,
     state: () => lifecycle.state,
     onError: (error) => log.logger.error({ error: describeError(error, mask) }, 'admin request failed'),
+    explain: proxy.explain,
     purge: (purge) => proxy.purge(purge),
     onAudit: (call) => log.logger.info(call, 'admin call')
   })
@@ -110,6 +112,7 @@ interface ServerParts {
 class ComposedServer implements ProxyServer {
   private readonly parts: ServerParts
   private ended: Promise<void> | undefined
+  private readonly ending = new AbortController()
 
   constructor(parts: ServerParts) {
     this.parts = parts
@@ -133,11 +136,33 @@ class ComposedServer implements ProxyServer {
     }
     lifecycle.state = 'ready'
     for (const url of this.urls) this.parts.log.logger.info({ url }, 'listening')
+    if (this.parts.settings.preload.urls.length > 0) void this.preload()
+  }
+
+  /** Never rejects. */
+  private async preload(): Promise<void> {
+    const { log, mask, proxy, settings } = this.parts
+    const { concurrency, urls } = settings.preload
+    const startedMs = performance.now()
+    try {
+      const summary = await proxy.preload(urls, {
+        concurrency,
+        signal: this.ending.signal,
+        onResult: ({ url, status, error }) => {
+          if (error !== undefined || (status as number) >= 500)
+            log.logger.warn({ url: mask(url), ...(status !== undefined && { status }), ...(error !== undefined && { error: describeError(error, mask) }) }, 'preload failed')
+        }
+      })
+      log.logger.info({ ...summary, seconds: Number(((performance.now() - startedMs) / 1000).toFixed(3)) }, 'preload done')
+    } catch (error) {
+      log.logger.error({ error: describeError(error, mask) }, 'preload ended')
+    }
   }
 
   async close(graceMs = this.parts.settings.shutdownGrace): Promise<number> {
     const { lifecycle, listeners, proxy, log } = this.parts
     lifecycle.state = 'draining'
+    this.ending.abort()
     const startedMs = performance.now()
     const cut = await Promise.all(listeners.map((listener) => listener.close(graceMs)))
     await (this.ended ??= proxy.close(Math.max(0, graceMs - (performance.now() - startedMs))))

@@ -1,12 +1,13 @@
-import { cacheResult, combined, type Handler, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { cacheResult, createHeaders, type Handler, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { answerFrom } from './answer.ts'
 import { clientKind, isAuthorized } from './authorized.ts'
 import { Background } from './background.ts'
-import { type CacheControl, parseCacheControl } from './cache-control.ts'
+import { type CacheControl, requestControl } from './cache-control.ts'
 import { addCacheStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { EntryAnswers } from './entry-answers.ts'
 import { onlyIfCached } from './errors.ts'
+import { Explainer, type Explanation, explanationText } from './explain.ts'
 import { Fetcher, type Found } from './fetcher.ts'
 import { Fills } from './fill.ts'
 import { FillAnswers } from './fill-answers.ts'
@@ -36,6 +37,7 @@ export class CacheEngine {
   private readonly filled: FillAnswers
   private readonly stored: StoredParts
   private readonly partly: PartAnswers
+  private readonly explainer: Explainer
 
   constructor(options: EngineOptions) {
     this.options = options
@@ -46,6 +48,7 @@ export class CacheEngine {
     this.answers = new EntryAnswers(options)
     const { answers, background, fetcher, fills, refresher, stored, uncacheable } = this
     this.partly = new PartAnswers({ options, fetcher, refresher, background, answers, stored })
+    this.explainer = new Explainer({ options, fills, fetcher, answers, uncacheable, parts: stored })
     this.filled = new FillAnswers({
       options,
       fills,
@@ -70,17 +73,30 @@ export class CacheEngine {
     return { fills: this.fills.size, variantsRefused: this.fetcher.variants.refused }
   }
 
+  /** What would be done with a request, and why. With an answer of the origin, also whether it may be stored. */
+  async explain(request: ProxyRequest, response?: Pick<ProxyResponse, 'status' | 'headers'>): Promise<Explanation> {
+    const explanation = await this.explainer.explain(request)
+    return response === undefined ? explanation : { ...explanation, answer: this.explainer.explainAnswer(request, response) }
+  }
+
+  /** Handles a request, and tells in a field of the answer what was known when it came, and what the origin's answer means to the store. */
+  async handleExplained(request: ProxyRequest, next: Handler, field: string): Promise<ProxyResponse> {
+    let fromOrigin: Pick<ProxyResponse, 'status' | 'headers'> | undefined
+    const before = await this.explainer.explain(request)
+    const response = await this.handle(request, async (asked) => {
+      const answer = await next(asked)
+      fromOrigin = { status: answer.status, headers: createHeaders(answer.headers) }
+      return answer
+    })
+    response.headers[field] = explanationText(fromOrigin === undefined ? before : { ...before, answer: this.explainer.explainAnswer(request, fromOrigin) })
+    return response
+  }
+
   async handle(request: ProxyRequest, next: Handler, retried = false): Promise<ProxyResponse> {
     const { method, headers } = request
     if (method !== 'GET' && method !== 'HEAD') return this.others.passUnsafe(request, next)
     if (request.body !== null || this.options.bypasses?.(request) === true) return this.pass(request, next, 'bypass')
-    const control = !this.options.heedsRequests
-      ? undefined
-      : headers['cache-control'] === undefined
-        ? headers.pragma !== undefined && pragmaNoCache.test(combined(headers.pragma) as string)
-          ? reload
-          : undefined
-        : parseCacheControl(headers['cache-control'])
+    const control = this.options.heedsRequests ? requestControl(headers) : undefined
 
     const { clock, keys, purges, stale, store, onStoreError } = this.options
     const base = keys.key(request)
@@ -223,6 +239,3 @@ export class CacheEngine {
 }
 
 const metaOnly: GetOptions = { body: 'none' }
-/** Counts where there is no Cache-Control (RFC 9111 section 5.4); a list, in any case. */
-const pragmaNoCache = /(?:^|,)[ \t]*no-cache[ \t]*(?:,|$)/i
-const reload: CacheControl | undefined = parseCacheControl('no-cache')

@@ -1,7 +1,8 @@
-import { type Clock, type Middleware, systemClock } from '@proxy/pipeline'
+import { type Clock, type Middleware, type ProxyRequest, type ProxyResponse, systemClock } from '@proxy/pipeline'
 import { type BypassRule, bypassTest } from './bypass.ts'
 import { CacheEngine } from './engine.ts'
 import type { RangeMiss } from './engine-options.ts'
+import type { Explanation } from './explain.ts'
 import type { Heuristic } from './freshness.ts'
 import { type KeyOptions, KeyRules } from './key-rules.ts'
 import type { Purge, PurgeResult } from './purge.ts'
@@ -58,6 +59,8 @@ export interface CacheOptions {
   readonly keepStaleMs?: number
   /** Where purges are noted: one that outlives the process, for stores that do. Default: in memory, of this cache alone. */
   readonly purgeLog?: PurgeLog
+  /** Name of a response field that tells at length, as JSON, what was known of the request and why it was answered as it was. For the operator: it shows keys, tags and lifetimes. Default: none. */
+  readonly debugHeader?: string
   readonly clock?: Clock
   /** Told of every store operation that failed. The request was served without it. Must not throw. */
   readonly onStoreError?: (error: unknown) => void
@@ -76,6 +79,8 @@ export interface CacheMiddleware extends Middleware {
   stats(): CacheStats
   /** Forgets what is stored, or makes it stale, for this cache's namespace. What is being fetched meanwhile counts as well. Throws TypeError for a purge that names nothing or too much. */
   purge(purge: Purge): Promise<PurgeResult>
+  /** Why a request would be a hit, a miss, passed on or revalidated, now; nothing is done. With an answer of the origin: also whether that may be stored, and why not. */
+  explain(request: ProxyRequest, response?: Pick<ProxyResponse, 'status' | 'headers'>): Promise<Explanation>
 }
 
 export interface CacheStats {
@@ -108,7 +113,7 @@ export function cache(options: CacheOptions): CacheMiddleware {
     keys: new KeyRules(options.namespace ?? 'default', options.key),
     freshness: {
       rules,
-      targets: (options.targetedFields ?? ['cdn-cache-control']).map(fieldName),
+      targets: (options.targetedFields ?? ['cdn-cache-control']).map((name) => fieldName('targetedFields', name)),
       heuristic: heuristicOf(options.heuristic),
       ignoresOrigin: oneOf('originDirectives', options.originDirectives, ['honour', 'ignore']) === 'ignore',
       minMs,
@@ -135,15 +140,21 @@ export function cache(options: CacheOptions): CacheMiddleware {
     clock: options.clock ?? systemClock,
     onStoreError: options.onStoreError ?? (() => {})
   })
-  const middleware: Middleware = (next) => (request) => engine.handle(request, next)
-  return Object.assign(middleware, { drain: () => engine.drain(), stats: () => engine.stats(), purge: (purge: Purge) => engine.purge(purge) })
+  const debugHeader = options.debugHeader === undefined ? undefined : fieldName('debugHeader', options.debugHeader)
+  const middleware: Middleware = (next) => (debugHeader === undefined ? (request) => engine.handle(request, next) : (request) => engine.handleExplained(request, next, debugHeader))
+  return Object.assign(middleware, {
+    drain: () => engine.drain(),
+    stats: () => engine.stats(),
+    purge: (purge: Purge) => engine.purge(purge),
+    explain: (request: ProxyRequest, response?: Pick<ProxyResponse, 'status' | 'headers'>) => engine.explain(request, response)
+  })
 }
 
 /** sf-token (RFC 9651 section 3.3.4). */
 const token = /^[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*$/
 
-function fieldName(name: string): string {
-  if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name)) throw new TypeError(`targetedFields: "${name}" is no field name`)
+function fieldName(option: string, name: string): string {
+  if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name)) throw new TypeError(`${option}: "${name}" is no field name`)
   return name.toLowerCase()
 }
 

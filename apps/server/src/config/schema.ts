@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { count, fieldName, fields, fieldValue, listenHost, matchHost, pathPrefix, routeFields, size, text, textThat, timeout, writableFieldName } from './scalars.ts'
+import { count, fieldName, fields, fieldValue, httpUrl, listenHost, matchHost, pathPrefix, routeFields, size, text, textThat, timeout, writableFieldName } from './scalars.ts'
 import { authSchema, rateLimitSchema } from './schema-access.ts'
 import { cacheOverridesSchema, cacheSchema, storesSchema } from './schema-cache.ts'
 import { poolSchema } from './schema-pool.ts'
@@ -69,6 +69,8 @@ const observabilitySchema = z.strictObject({
   accessLog: z.boolean().default(true),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   metrics: z.boolean().default(true),
+  /** A response field that tells at length why the cache answered as it did. Default: none. */
+  cacheDebugHeader: writableFieldName().optional(),
   /** A response field that says HIT, MISS and so on. Default: none. */
   cacheStatusHeader: writableFieldName().optional()
 })
@@ -88,6 +90,14 @@ export const configSchema = z.strictObject({
   auth: authSchema.optional(),
   rateLimit: rateLimitSchema.optional(),
   observability: observabilitySchema.prefault({}),
+  /** What is fetched into the cache once the server listens. */
+  preload: z
+    .strictObject({
+      /** Whole, as clients ask for them. */
+      urls: z.array(httpUrl()).prefault([]),
+      concurrency: count(1, 1000).default(4)
+    })
+    .prefault({}),
   /** How long requests under way may take to end once the server was told to. */
   shutdownGrace: timeout().prefault('30s')
 })
