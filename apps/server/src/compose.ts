@@ -107,7 +107,7 @@ function cacheOptions(policy: CachePolicy): Omit<CacheOptions, 'store'> {
   const { connectError, ...statuses } = policy.negative
   const { contentTypes, heuristic, maxTtl, stale } = policy
   return {
-    key: policy.key,
+    key: definedOnly(policy.key),
     bypass: policy.bypass.map(definedOnly),
     originDirectives: policy.originDirectives,
     requestDirectives: policy.requestDirectives,

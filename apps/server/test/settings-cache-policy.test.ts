@@ -43,6 +43,15 @@ describe('cache', () => {
     expect(await status('/a', { 'x-device': 'phone' })).toContain('vary-miss')
   })
 
+  test('key.encodings, key.types and key.languages', async () => {
+    const { origin, status } = await proxied({ key: { encodings: ['br', 'gzip'], types: ['image/webp'], languages: ['en', 'de'] } })
+    const vary = '/a?vary=accept,accept-encoding,accept-language'
+    await status(vary, { accept: 'image/webp,*/*', 'accept-encoding': 'gzip, br', 'accept-language': 'de-AT, en;q=0.5' })
+    expect(await status(vary, { accept: 'image/avif,image/webp', 'accept-encoding': 'br, gzip, zstd', 'accept-language': 'de' })).toContain('hit')
+    expect(await status(vary, { accept: 'image/webp', 'accept-encoding': 'gzip', 'accept-language': 'de' })).toContain('vary-miss')
+    expect(origin.requests[0]?.rawHeaders).toEqual(expect.arrayContaining(['image/webp, */*;q=0.1', 'br, gzip', 'de']))
+  })
+
   test('bypass', async () => {
     const { again } = await proxied({ bypass: [{ query: '_health_check', value: '1' }, { path: '/account' }, { cookie: 'session', header: 'x-user' }] })
     expect(await again('/a?_health_check=1')).toContain('bypass')

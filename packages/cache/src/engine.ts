@@ -111,7 +111,7 @@ export class CacheEngine {
         index = entry.meta
         entry.discard()
         entry = undefined
-        key = variantKey(base, index.vary as NonNullable<typeof index.vary>, headers)
+        key = variantKey(base, index.vary as NonNullable<typeof index.vary>, headers, keys)
         entry = this.unlessOutdated(await store.get(key, want))
       }
     } catch (error) {

@@ -92,7 +92,7 @@ export class Explainer {
       entry = await this.found(base)
       if (entry?.meta.vary !== undefined) {
         index = entry.meta
-        key = variantKey(base, entry.meta.vary, headers)
+        key = variantKey(base, entry.meta.vary, headers, options.keys)
         entry = await this.found(key)
       }
     } catch (error) {

@@ -104,6 +104,7 @@ export class Fetcher {
     try {
       const headers = createHeaders(request.headers)
       removeConditions(headers)
+      this.options.keys.negotiation.apply(headers)
       let requestTime = clock.wallMs()
       response = (stale === undefined && this.parts.has(found.key) ? await complete(this.parts, found.key, request, next, headers) : undefined) ?? (await this.ask(request, next, headers, stale))
       if (response.status === 304 && stale !== undefined && hasValidator(stale.meta.headers)) {
@@ -192,7 +193,7 @@ export class Fetcher {
     const index = this.fills.invalidatedSince(found.base, found.since) ? undefined : found.index
     const vary = fields.length === 0 ? undefined : this.varyIndex(index, fields)
     if (part !== undefined && vary !== index?.vary) return this.unshared(fill, found, response, 'status')
-    const key = part !== undefined ? this.parts.keyOf(found.key) : vary === undefined ? found.base : variantKey(found.base, vary, request.headers)
+    const key = part !== undefined ? this.parts.keyOf(found.key) : vary === undefined ? found.base : variantKey(found.base, vary, request.headers, keys)
     if (part === undefined && vary !== undefined && !this.variants.admits(found.base, vary.generation, key, clock.monotonicMs())) return this.unshared(fill, found, response, 'too-many-variants')
     const meta = recordOf(this.options, request, response, times, decision.lifetimeMs, length)
     const writer = this.put(key, meta)

@@ -95,7 +95,7 @@ export class FillAnswers {
 
   async join(fill: Fill, found: Found, request: ProxyRequest, next: Handler, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
     const { stale } = found
-    const { clock, freshness, name } = this.parts.options
+    const { clock, freshness, keys, name } = this.parts.options
     const { meta } = fill
     let result: FillOutcome
     try {
@@ -125,7 +125,7 @@ export class FillAnswers {
     } else {
       stale?.discard()
     }
-    const matches = result.kind === 'shared' && (result.vary === undefined || variantKey(found.base, result.vary, request.headers) === result.key)
+    const matches = result.kind === 'shared' && (result.vary === undefined || variantKey(found.base, result.vary, request.headers, keys) === result.key)
     if (result.kind === 'shared' && matches) {
       const body = request.method === 'HEAD' ? null : result.body.reader()
       if (body !== undefined) {

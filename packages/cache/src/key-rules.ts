@@ -1,10 +1,11 @@
 import { combined, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
+import { Negotiation, type NegotiationOptions } from './negotiation.ts'
 
 /** Which parameters of the query tell one response from another. In lists, `*` at the end of a name stands for any text; what is listed counts in any order. */
 export type QueryKey = 'all' | 'sorted' | 'none' | { readonly only: readonly string[] } | { readonly except: readonly string[] }
 
 /** What tells one stored response from another, beside the path. */
-export interface KeyOptions {
+export interface KeyOptions extends NegotiationOptions {
   /** Default true. False: all hosts share what is stored. */
   readonly host?: boolean
   /** Default `all`, as it was sent. The origin is sent the whole query in any case: what it answers must not depend on parameters that do not count. */
@@ -21,12 +22,14 @@ type Parameters = (query: string) => string
 export class KeyRules {
   /** What counts beside the URL, in the form of a `VaryIndex`: field names, and `cookie:NAME`. Sorted. */
   readonly fields: readonly string[]
+  readonly negotiation: Negotiation
   private readonly prefix: string
   private readonly anyHost: boolean
   private readonly parameters: Parameters | undefined
 
   constructor(namespace: string, options: KeyOptions = {}) {
     this.prefix = `${namespace}|`
+    this.negotiation = new Negotiation(options)
     this.anyHost = options.host === false
     this.parameters = parametersOf(options.query ?? 'all')
     const headers = (options.headers ?? []).map((name) => checked('headers', name, fieldName).toLowerCase())

@@ -41,12 +41,14 @@ export function varyFields(vary: string | string[] | undefined, always: readonly
   return [...names].sort()
 }
 
-/** Key of the variant that a request selects. Fields are normalised where that does not change what they mean (RFC 9111 section 4.1); an absent field differs from an empty one. */
-export function variantKey(base: string, vary: VaryIndex, headers: Readonly<HeaderMap>): string {
+/** Key of the variant that a request selects. Fields are reduced to what is listed of them, or normalised where that does not change what they mean (RFC 9111 section 4.1); an absent field differs from an empty one. */
+export function variantKey(base: string, vary: VaryIndex, headers: Readonly<HeaderMap>, { negotiation }: KeyRules): string {
   let key = `${base}\n${vary.generation}`
   for (const name of vary.fields) {
     const value = selectingValue(headers, name)
-    if (value === undefined) key += '\n-'
+    const negotiated = negotiation.read(name, value)
+    if (negotiated !== undefined) key += `\n~${negotiated}`
+    else if (value === undefined) key += '\n-'
     else {
       const normal = normalised(name, value)
       key += normal.length > MAX_PLAIN_VALUE ? `\n#${hash('sha256', normal, 'base64url')}` : `\n=${normal}`

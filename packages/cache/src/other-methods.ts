@@ -54,6 +54,8 @@ export class OtherMethods {
 
   /** A POST whose answer says that a GET of its target would bring the same, and for how long (RFC 9110 section 9.3.3). */
   private isWhatGetBrings(request: ProxyRequest, { status, headers }: ProxyResponse, times: Times): boolean {
+    // What was chosen by fields that are not what the key says of them is not of the variant that it would be stored as.
+    if (headers.vary !== undefined && this.options.keys.negotiation.isUsed) return false
     const named = headers['content-location']
     if (status !== 200 || typeof named !== 'string' || sameOriginTarget(named, request) !== request.target) return false
     const { freshness } = this.options

@@ -46,7 +46,7 @@ export class PartAnswers {
       refresher.start({ ...found, stale: stale === undefined ? undefined : bodiless(stale) }, request, next, false)
     }
     // The answer is kept where that may be: it does not end then because this client has left.
-    const asked = mayStore ? derive(request, { signal: neverAborted, ...this.withValidators(found, request) }) : request
+    const asked = mayStore ? derive(request, { signal: neverAborted, ...this.asked(found, request) }) : request
     const requestTime = options.clock.wallMs()
     request.exchange.set(cacheResult, 'miss')
     let response: ProxyResponse
@@ -62,17 +62,20 @@ export class PartAnswers {
       const confirmed = await this.confirmed({ ...found, stale }, request, response, times, fwd, authorized)
       if (confirmed !== undefined) return confirmed
       const again = options.clock.wallMs()
-      response = await next(derive(request, { signal: neverAborted }))
+      response = await next(derive(request, { signal: neverAborted, ...this.asked({ ...found, stale: undefined }, request) }))
       times = { requestTime: again, responseTime: options.clock.wallMs() }
     } else stale?.discard()
     return mayStore ? this.kept(found, request, response, times, fwd, authorized) : this.passed(response, fwd, 'request-no-store')
   }
 
-  /** A client without conditions of its own gets its part from the store, if the origin says that what is stored still holds. */
-  private withValidators({ stale }: Found, request: ProxyRequest): { headers?: ProxyRequest['headers'] } {
-    if (stale === undefined || !hasValidator(stale.meta.headers) || !isUnconditional(request) || !ifRangeHolds(request.headers, stale.meta.headers)) return {}
+  /** The fields to ask with. A client without conditions of its own gets its part from the store, if the origin says that what is stored still holds. */
+  private asked({ stale }: Found, request: ProxyRequest): { headers?: ProxyRequest['headers'] } {
+    const { negotiation } = this.parts.options.keys
+    const confirmable = stale !== undefined && hasValidator(stale.meta.headers) && isUnconditional(request) && ifRangeHolds(request.headers, stale.meta.headers)
+    if (!confirmable && !negotiation.isUsed) return {}
     const headers = createHeaders(request.headers)
-    addValidators(headers, stale.meta.headers)
+    negotiation.apply(headers)
+    if (confirmable) addValidators(headers, stale.meta.headers)
     return { headers }
   }
 

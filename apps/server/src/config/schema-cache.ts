@@ -85,7 +85,11 @@ const policySchema = z.strictObject({
       /** Parameters that count; the origin is sent all of them. */
       query: queryKey().default('all'),
       headers: z.array(fieldName()).prefault([]),
-      cookies: z.array(cookieName()).prefault([])
+      cookies: z.array(cookieName()).prefault([]),
+      /** What the origin has to choose from: what of the list a client takes counts, and is all that the origin is told. */
+      encodings: z.array(text()).min(1).optional(),
+      types: z.array(text()).min(1).optional(),
+      languages: z.array(text()).min(1).optional()
     })
     .prefault({}),
   /** Requests that go by the cache: one rule that fits is enough. */
