@@ -64,7 +64,7 @@ export class CacheEngine {
   /** Resolves when the fills and store writes under way have ended. */
   async drain(): Promise<void> {
     while (this.fills.size > 0 || this.background.size > 0) {
-      await Promise.allSettled(this.fills.outcomes())
+      if (this.fills.size > 0) await this.fills.nextEnd()
       await this.background.settled()
     }
   }

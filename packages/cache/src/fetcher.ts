@@ -126,7 +126,7 @@ export class Fetcher {
         this.fills.end(fill)
         return { kind: 'stale', version: stale.version, status: undefined }
       }
-      if (response === undefined) this.rememberFailure(found, request, error)
+      if (response === undefined) this.rememberFailure(found, error)
       this.fills.end(fill)
       throw error
     }
@@ -195,7 +195,7 @@ export class Fetcher {
     if (part !== undefined && vary !== index?.vary) return this.unshared(fill, found, response, 'status')
     const key = part !== undefined ? this.parts.keyOf(found.key) : vary === undefined ? found.base : variantKey(found.base, vary, request.headers, keys)
     if (part === undefined && vary !== undefined && !this.variants.admits(found.base, vary.generation, key, clock.monotonicMs())) return this.unshared(fill, found, response, 'too-many-variants')
-    const meta = recordOf(this.options, request, response, times, decision.lifetimeMs, length)
+    const meta = recordOf(this.options, keys.urlOf(found.base), response, times, decision.lifetimeMs, length)
     const writer = this.put(key, meta)
     // Shared without being stored, it would go at the pace of its slowest reader: fine while it fits the window.
     if (writer.failed === true && length !== undefined && length > windowBytes) return this.unshared(fill, found, response, 'refused')
@@ -208,7 +208,9 @@ export class Fetcher {
     const finishBytes = whole ? Number.POSITIVE_INFINITY : this.options.finishBytes
     const onUnkept = (): void => this.fills.close(fill)
     const body = new SharedBody({ store, key, meta, writer, length, windowBytes, maxObjectBytes, finishBytes, storeStallMs, onUnkept, onStoreError })
-    this.background.add(part === undefined ? this.finish(fill, body, found.key, indexed) : this.finishPart(fill, body, found.key, key))
+    // Neither rejects, and both end the fill, for which an orderly end waits.
+    if (part === undefined) void this.finish(fill, body, found.key, indexed)
+    else void this.finishPart(fill, body, found.key, key)
     const stored = writer.failed !== true
     const leaderBody = body.begin(toSource(response.body))
     return { kind: 'shared', status, headers, body, leaderBody, vary, key, ttlSeconds: Math.max(0, ttlSeconds(decision.lifetimeMs, meta.initialAgeMs)), stored }
@@ -227,7 +229,7 @@ export class Fetcher {
     if (indexed !== undefined) await indexed
     if (stored) {
       this.fills.noteStored(fill.base)
-      await this.parts.remove(key)
+      if (this.parts.has(key)) await this.parts.remove(key)
     }
     if (fill.invalidated && (stored || indexed !== undefined)) await this.attempt(() => this.options.store.delete(fill.base))
     this.fills.end(fill)
@@ -286,7 +288,7 @@ export class Fetcher {
   }
 
   /** Keeps a failure to reach the origin, where the configuration asks for it, so that clients do not hammer a dead one. */
-  private rememberFailure(found: Found, request: ProxyRequest, error: unknown): void {
+  private rememberFailure(found: Found, error: unknown): void {
     const { clock, connectErrorTtlMs: ttlMs, name } = this.options
     const failure = toProxyError(error)
     if (ttlMs <= 0 || failure.source !== 'upstream' || failure.status < 500 || found.stale !== undefined || found.fresh) return
@@ -294,7 +296,7 @@ export class Fetcher {
     if (!(answer.body instanceof Uint8Array)) return
     answer.headers['cache-control'] = `s-maxage=${Math.ceil(ttlMs / 1000)}, max-age=0`
     const now = clock.wallMs()
-    const writer = this.put(found.key, recordOf(this.options, request, answer, { requestTime: now, responseTime: now }, ttlMs, answer.body.byteLength))
+    const writer = this.put(found.key, recordOf(this.options, this.options.keys.urlOf(found.base), answer, { requestTime: now, responseTime: now }, ttlMs, answer.body.byteLength))
     writer.write(answer.body)
     this.background.add(writer.commit())
   }

@@ -46,6 +46,11 @@ export class KeyRules {
     return this.prefix + this.url(scheme, authority, target)
   }
 
+  /** The URL of a key that this has made, in the key's own memory. */
+  urlOf(key: string): string {
+    return key.slice(this.prefix.length)
+  }
+
   /** The URL as far as it counts. Without hosts, their place is taken by `*`. */
   url(scheme: string, authority: string, target: string): string {
     const host = this.anyHost ? '*' : authority

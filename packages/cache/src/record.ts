@@ -1,4 +1,4 @@
-import { createHeaders, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
+import { createHeaders, type HeaderMap } from '@proxy/pipeline'
 import { hasValidator, updateFields } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { initialAgeMs, lifetimeMs, responseControl } from './freshness.ts'
@@ -16,10 +16,10 @@ export interface Times {
   readonly responseTime: number
 }
 
-/** What is stored of a response apart from its body. `lifetime` counts from its origin, as `storability` gives it. */
+/** What is stored of a response apart from its body. `url` is that of its key; `lifetime` counts from its origin, as `storability` gives it. */
 export function recordOf(
   options: EngineOptions,
-  request: ProxyRequest,
+  url: string,
   answer: { readonly status: number; readonly headers: Readonly<HeaderMap> },
   times: Times,
   lifetime: number,
@@ -29,10 +29,10 @@ export function recordOf(
   const initialAge = initialAgeMs(answer.headers, times.requestTime, times.responseTime)
   // RFC 9110 section 6.6.1: who has a clock and stores an answer without a Date gives it one.
   headers.date ??= new Date(times.responseTime).toUTCString()
-  const meta = {
-    v: 1 as const,
+  const meta: CacheMeta & { length?: number } = {
+    v: 1,
     id: uniqueId(),
-    url: options.keys.url(request.scheme, request.authority, request.target),
+    url,
     namespace: options.namespace,
     status: answer.status,
     headers,
@@ -42,7 +42,8 @@ export function recordOf(
     keepUntil: keepUntil(options, answer.status, headers, times.responseTime, lifetime, initialAge),
     tags: tagsOf(answer.headers)
   }
-  return length === undefined ? meta : { ...meta, length }
+  if (length !== undefined) meta.length = length
+  return meta
 }
 
 /** Left out rather than deleted from a copy: a map that something was deleted from takes several times the memory. */
