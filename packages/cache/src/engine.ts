@@ -100,6 +100,12 @@ export class CacheEngine {
 
     const { clock, keys, purges, stale, store, onStoreError } = this.options
     const base = keys.key(request)
+    const kind = clientKind(request)
+    // What goes by the cache need not be looked up: far stores are a round trip away.
+    if (!this.uncacheable.isEmpty(kind) && control?.onlyIfCached !== true) {
+      const mark = this.uncacheable.find(base, kind, clock.monotonicMs())
+      if (mark?.bypass) return this.passMarked(base, mark, request, next, 'uri-miss')
+    }
     const { invalidatedCount, storedCount } = this.fills
     const want = method === 'HEAD' || headers.range !== undefined ? metaOnly : undefined
     let key = base

@@ -12,7 +12,7 @@ import { type NotStoredReason, storability } from './storability.ts'
 import type { CacheEntry, StoredMeta } from './store.ts'
 import type { StoredParts } from './stored-parts.ts'
 import { ruleFits } from './ttl-rules.ts'
-import type { Uncacheable } from './uncacheable.ts'
+import type { Mark, Uncacheable } from './uncacheable.ts'
 
 /** What would be done with a request: `hit`, `stale`: answered from the store. `revalidate`: the origin is asked if what is stored holds. `join`: waits for a fetch that is under way. `fetch`, `pass`: asked of the origin, to be stored or not. `refuse`: 504. */
 export type Decision = 'hit' | 'stale' | 'revalidate' | 'join' | 'fetch' | 'pass' | 'refuse'
@@ -84,6 +84,8 @@ export class Explainer {
     const control = options.heedsRequests ? requestControl(headers) : undefined
 
     const base = options.keys.key(request)
+    const known = this.parts.uncacheable.find(base, clientKind(request), options.clock.monotonicMs())
+    if (known?.bypass && !control?.onlyIfCached) return { decision: 'pass', because: 'uncacheable', ...common, uncacheable: this.marked(known) }
     let key = base
     let index: StoredMeta | undefined
     let entry: CacheEntry | undefined
@@ -99,14 +101,13 @@ export class Explainer {
       storeError = toProxyError(error).message
     }
     const stored = entry === undefined ? undefined : this.storedExplanation(entry.meta, control)
-    const now = options.clock.monotonicMs()
-    const mark = this.parts.uncacheable.find(key, clientKind(request), now)
+    const mark = this.parts.uncacheable.find(key, clientKind(request), options.clock.monotonicMs())
     return {
       ...(await this.decision(request, key, base, index, stored, control, storeError)),
       ...common,
       ...(index?.vary !== undefined && { variesBy: index.vary.fields }),
       ...(stored !== undefined && { stored }),
-      ...(mark !== undefined && { uncacheable: { reason: mark.reason, bypass: mark.bypass, forMs: Math.max(0, mark.untilMs - now) } }),
+      ...(mark !== undefined && { uncacheable: this.marked(mark) }),
       ...(storeError !== undefined && { storeError })
     }
   }
@@ -120,6 +121,10 @@ export class Explainer {
     const decision = storability({ ...timed, method: request.method, authorized: isAuthorized(request), requestNoStore }, freshness)
     if (!decision.store) return { stored: false, reason: decision.reason }
     return { stored: true, lifetimeMs: decision.lifetimeMs, lifetimeFrom: lifetimeSource(timed, freshness) }
+  }
+
+  private marked({ reason, bypass, untilMs }: Mark): NonNullable<Explanation['uncacheable']> {
+    return { reason, bypass, forMs: untilMs - this.parts.options.clock.monotonicMs() }
   }
 
   private async found(key: string): Promise<CacheEntry | undefined> {

@@ -41,7 +41,7 @@ export interface CacheOptions {
   readonly ttl?: readonly TtlRule[]
   /** Lifetime of responses that say nothing of theirs, from the time since they were last modified (RFC 9111 section 4.2.2). Default a tenth of it, a day at most; `false`: none. */
   readonly heuristic?: Heuristic | false
-  /** Fields that take the place of Cache-Control here, the most specific first (RFC 9213). Default `['cdn-cache-control']`. */
+  /** Fields that take the place of Cache-Control here, the most specific first (RFC 9213). Default this cache's own, by its name (`proxy-cache-control`), then `cdn-cache-control`. */
   readonly targetedFields?: readonly string[]
   /** How stale a response may be served where its origin does not say (RFC 5861). Default: a day when no answer of the origin is to be had, otherwise never. */
   readonly stale?: Partial<StalePolicy>
@@ -113,7 +113,7 @@ export function cache(options: CacheOptions): CacheMiddleware {
     keys: new KeyRules(options.namespace ?? 'default', options.key),
     freshness: {
       rules,
-      targets: (options.targetedFields ?? ['cdn-cache-control']).map((name) => fieldName('targetedFields', name)),
+      targets: (options.targetedFields ?? [`${name}-cache-control`, 'cdn-cache-control']).map((name) => fieldName('targetedFields', name)),
       heuristic: heuristicOf(options.heuristic),
       ignoresOrigin: oneOf('originDirectives', options.originDirectives, ['honour', 'ignore']) === 'ignore',
       minMs,

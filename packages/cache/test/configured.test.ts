@@ -275,3 +275,22 @@ describe('variants', () => {
     expect((await get('/a', { 'x-kind': '1' })).cacheStatus).toContain('hit')
   })
 })
+
+describe('targeted fields', () => {
+  test('of this cache, by its name, come before those of all, and are not what another cache is told', async () => {
+    const { get } = await start({ 'cache-control': 'no-store', 'cdn-cache-control': 'max-age=20', 'edge-cache-control': 'max-age=30', 'proxy-cache-control': 'max-age=40' }, { name: 'edge' })
+    await get('/a')
+    expect((await get('/a')).cacheStatus).toBe('edge; hit; ttl=30')
+  })
+
+  test('can be others, or none', async () => {
+    const fields = { 'cache-control': 'max-age=10', 'cdn-cache-control': 'max-age=20', 'proxy-cache-control': 'max-age=40' }
+    const none = await start(fields, { targetedFields: [] })
+    await none.get('/a')
+    expect((await none.get('/a')).cacheStatus).toContain('ttl=10')
+    await none.close()
+    const own = await start(fields)
+    await own.get('/a')
+    expect((await own.get('/a')).cacheStatus).toContain('ttl=40')
+  })
+})

@@ -74,7 +74,7 @@ const policySchema = z.strictObject({
   /** Lifetime of answers that say nothing of theirs, as a share of the time since they were last modified. */
   heuristic: z.union([z.literal(false), z.strictObject({ fraction: z.number().gt(0).max(1).default(0.1), max: lifetime().prefault('1d') })]).prefault({}),
   /** Fields that take the place of Cache-Control here, the most specific first. */
-  targetedFields: z.array(fieldName()).prefault(['cdn-cache-control']),
+  targetedFields: z.array(fieldName()).prefault(['proxy-cache-control', 'cdn-cache-control']),
   /** Larger answers are passed on and not kept. */
   maxObjectSize: size().prefault('64MiB'),
   /** What tells one stored answer from another, beside the path. */
