@@ -1,4 +1,4 @@
-import { type CacheMiddleware, cache, type Purge, type PurgeResult } from '@proxy/cache'
+import { type CacheMiddleware, cache, type Purge, type PurgeResult, type TierStats } from '@proxy/cache'
 import { compose, type Handler, type Middleware } from '@proxy/pipeline'
 import { authLayer } from './access.ts'
 import type { RouteSettings, Settings } from './config/schema.ts'
@@ -16,6 +16,8 @@ export interface Pipelines {
   readonly handler: Handler
   /** Forgets what the caches of all routes hold of something, or makes it stale. Throws TypeError for a purge that names nothing or too much. */
   purge(purge: Purge): Promise<PurgeResult>
+  /** Of the cache's tiers, nearest first; none where no route caches. */
+  tierStats(): readonly TierStats[]
   /** Waits up to `graceMs` for what the cache is still fetching and writing, and lets go of every connection. */
   close(graceMs: number): Promise<void>
 }
@@ -55,6 +57,7 @@ export async function composeProxy(settings: Settings, onStoreFault: OnStoreFaul
       const results = await Promise.all(caches.map((layer) => layer.purge(purge)))
       return { touched: results.reduce((sum, { touched }) => sum + touched, 0) }
     },
+    tierStats: () => stores.cache?.tierStats() ?? [],
     async close(graceMs) {
       await within(graceMs, Promise.all(caches.map((layer) => layer.drain())))
       await stores.close()

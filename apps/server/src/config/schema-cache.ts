@@ -19,9 +19,11 @@ const statusPattern = () => z.union([z.int().min(200).max(599), textThat((value)
 
 const mediaRange = () => textThat((value) => (/^[\w!#$&^.+*-]+\/[\w!#$&^.+*-]+$/.test(value) ? undefined : 'is a media type, such as "application/json", or a range, such as "image/*"'))
 
+export type TierSettings = z.output<typeof tierSchema>
+
 export const cacheSchema = z.strictObject({
-  /** Nearest first. */
-  tiers: z.array(tierSchema).min(1).prefault(['memory']),
+  /** Nearest first. Default: memory, then what `stores` configures of disk, redis and s3. */
+  tiers: z.array(tierSchema).min(1).optional(),
   /** Lifetimes that take the place of the origin's. The first rule that fits wins. */
   rules: z
     .array(
