@@ -1,4 +1,4 @@
-import { type CacheMiddleware, type CacheOptions, cache, type PreloadOptions, type PreloadSummary, type Purge, type PurgeResult, preload } from '@proxy/cache'
+import { type CacheMiddleware, type CacheOptions, cache, type PreloadOptions, type PreloadSummary, type Purge, type PurgeResult, preload, type TierStats } from '@proxy/cache'
 import { compose, createHeaders, type Handler, type Middleware } from '@proxy/pipeline'
 import { authLayer } from './access.ts'
 import type { RouteSettings, Settings } from './config/schema.ts'
@@ -22,6 +22,8 @@ export interface Pipelines {
   readonly explain: Handler
   /** Fetches URLs into the cache: past who is let in and how often, as it is the server that asks. */
   preload(urls: readonly string[], options: PreloadOptions): Promise<PreloadSummary>
+  /** Of the cache's tiers, nearest first; none where no route caches. */
+  tierStats(): readonly TierStats[]
   /** Waits up to `graceMs` for what the cache is still fetching and writing, and lets go of every connection. */
   close(graceMs: number): Promise<void>
 }
@@ -80,6 +82,7 @@ export async function composeProxy(settings: Settings, onStoreFault: OnStoreFaul
       const results = await Promise.all(caches.map((layer) => layer.purge(purge)))
       return { touched: results.reduce((sum, { touched }) => sum + touched, 0) }
     },
+    tierStats: () => stores.cache?.tierStats() ?? [],
     async close(graceMs) {
       await within(graceMs, Promise.all(caches.map((layer) => layer.drain())))
       await stores.close()

@@ -6,6 +6,7 @@ import { adminApp } from './admin.ts'
 import { composeProxy, type Pipelines } from './compose.ts'
 import { resolveConfig } from './config/resolve.ts'
 import type { Config, Settings } from './config/schema.ts'
+import { unusedStores } from './config/tiers.ts'
 import { createListener, type Listener } from './listener.ts'
 import { createLog, describeError, type LogDestination, type ServerLog } from './logger.ts'
 import { Metrics } from './metrics.ts'
@@ -47,6 +48,8 @@ export async function createServer(config: Config, options: ServerOptions = {}):
   const faults = new StoreFaults({ logger: log.logger, metrics, mask })
   const proxy = await composeProxy(settings, (store, error) => faults.report(store, error))
   metrics?.watchCache(proxy.cacheStats)
+  metrics?.observeTiers(() => proxy.tierStats())
+  for (const store of unusedStores(settings)) log.logger.warn({ store }, 'store is configured but not used')
   const done = onDone(metrics, settings.observability.accessLog ? accessLog(log.logger, mask) : undefined)
   const data = toNode(proxy.handler, { trustedProxies: settings.trustedProxies, ...(done !== undefined && { onDone: done }) })
   const admin = adminApp({

@@ -1,4 +1,4 @@
-import { type CacheMeta, type CacheStore, MemoryStore, type Tier, tiered } from '@proxy/cache'
+import { type CacheMeta, type CacheStore, MemoryStore, type Tier, type TieredStore, tiered } from '@proxy/cache'
 import type { RedisConnection } from '@proxy/cache-redis'
 import { checked } from './config/errors.ts'
 import type { Settings } from './config/schema.ts'
@@ -9,7 +9,7 @@ import { within } from './within.ts'
 /** What is shared by all routes: the cache's store and the connection to Redis. */
 export interface Stores {
   /** Undefined when no route caches. */
-  readonly cache: CacheStore | undefined
+  readonly cache: TieredStore | undefined
   /** For the cache's `onStoreError`. */
   readonly onCacheError: (error: unknown) => void
   readonly redis: RedisConnection | undefined
@@ -48,11 +48,11 @@ export async function openStores(settings: Settings, onFault: OnStoreFault): Pro
     throw error
   }
   await within(PREPARE_MS, Promise.all(ready))
-  const cache = tiers.length === 0 ? undefined : tiers.length === 1 && tiers[0]?.admit === undefined ? tiers[0]?.store : tiered(tiers, { onTierError: faults.ofTier })
-  const cacheName = tiers.length === 1 ? (tiers[0] as Tier).name : 'tiers'
+  // Also of one: it counts, and remembers what the store could not be told.
+  const cache = tiers.length === 0 ? undefined : tiered(tiers, { onTierError: faults.ofTier })
   return {
     cache,
-    onCacheError: (error) => faults.ofTier(cacheName, error),
+    onCacheError: faults.ofCache,
     redis,
     async close() {
       await cache?.close()

@@ -17,6 +17,7 @@ const entryGone = redisError('STORE_ENTRY_GONE', 'the entry was replaced or remo
 
 /** Cache in Redis, shared by all who use the same server and prefix. One hash per entry, see layout.ts; one round trip per hit, commit, touch or delete. */
 export class RedisStore implements CacheStore {
+  readonly guarded = true
   private readonly guard: GuardedClient
   private readonly writeBreaker: Breaker
   private readonly prefix: string
@@ -151,7 +152,7 @@ export class RedisStore implements CacheStore {
       refused,
       broken,
       connected,
-      breaker: guard.breaker.state,
+      readBreaker: guard.breaker.state,
       writeBreaker: this.writeBreaker.state,
       pendingCommands: pending,
       pendingBytes

@@ -45,3 +45,13 @@ export function writeAborted(): ProxyError {
 export function storedBodyBroken(what: string): ProxyError {
   return new ProxyError(`stored body: ${what}`, { code: 'STORE_BODY_BROKEN', status: 502, source: 'proxy' })
 }
+
+/** A tier did not answer in time. */
+export function tierTimedOut(tier: string, timeoutMs: number): ProxyError {
+  return new ProxyError(`tier ${tier} did not answer within ${timeoutMs} ms`, { code: 'TIER_TIMEOUT', status: 504, source: 'proxy' })
+}
+
+/** A tier has failed too often, or does not keep up, and is not asked for a while. */
+export function tierOut(tier: string): ProxyError {
+  return new ProxyError(`tier ${tier} is left out for a while`, { code: 'TIER_UNAVAILABLE', status: 503, source: 'proxy' })
+}

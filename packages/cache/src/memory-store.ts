@@ -73,6 +73,7 @@ class Node implements CacheEntry, Resident {
 
 /** Cache in the memory of this process: bounded in bytes, every operation O(1), no timers. */
 export class MemoryStore implements CacheStore {
+  readonly guarded = true
   private readonly maxBytes: number
   private readonly maxEntryBytes: number
   private readonly nodes = new Map<string, Node>()

@@ -19,6 +19,7 @@ const MAX_CONDEMNED = 1024
 
 /** Cache in files: one per key, verified before a byte of it is handed out, bounded in bytes, shared by any number of processes. See layout.ts and space.ts. */
 export class DiskStore implements CacheStore {
+  readonly guarded = true
   private readonly options: ResolvedOptions
   private readonly places: Places
   private readonly io: DiskIo

@@ -46,6 +46,7 @@ const ABORT_TIMEOUT_MS = 1000
  * writes go on in the background, bounded in bytes, and are dropped rather than waited for. The AWS SDK is loaded at the first use.
  */
 export class S3Store implements CacheStore {
+  readonly guarded = true
   private readonly options: ResolvedOptions
   private readonly client: ObjectClient
   private readonly reader: ObjectReader

@@ -19,6 +19,8 @@ const statusPattern = () => z.union([z.int().min(200).max(599), textThat((value)
 
 const mediaRange = () => textThat((value) => (/^[\w!#$&^.+*-]+\/[\w!#$&^.+*-]+$/.test(value) ? undefined : 'is a media type, such as "application/json", or a range, such as "image/*"'))
 
+export type TierSettings = z.output<typeof tierSchema>
+
 const cookieName = () => textThat((name) => (/^[\w!#$%&'*+.^`|~-]+$/.test(name) ? undefined : 'is no name of a cookie'))
 
 const queryKey = () => z.union([z.enum(['all', 'sorted', 'none']), z.strictObject({ only: z.array(text()).min(1) }), z.strictObject({ except: z.array(text()).min(1) })])
@@ -112,8 +114,8 @@ const policySchema = z.strictObject({
 })
 
 export const cacheSchema = policySchema.extend({
-  /** Nearest first. */
-  tiers: z.array(tierSchema).min(1).prefault(['memory'])
+  /** Nearest first. Default: memory, then what `stores` configures of disk, redis and s3. */
+  tiers: z.array(tierSchema).min(1).optional()
 })
 
 export type CachePolicy = z.output<typeof policySchema>

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { count, fieldName, fields, fieldValue, httpUrl, listenHost, matchHost, pathPrefix, routeFields, size, text, textThat, timeout, writableFieldName } from './scalars.ts'
 import { authSchema, rateLimitSchema } from './schema-access.ts'
-import { cacheOverridesSchema, cacheSchema, storesSchema } from './schema-cache.ts'
+import { cacheOverridesSchema, cacheSchema, storesSchema, type TierSettings } from './schema-cache.ts'
 import { poolSchema } from './schema-pool.ts'
 
 const listenerSchema = z.strictObject({
@@ -105,6 +105,6 @@ export const configSchema = z.strictObject({
 /** The configuration as it is written: durations and sizes are text, what has a default may be left out. */
 export type Config = z.input<typeof configSchema>
 /** The configuration with every default filled in; durations are milliseconds, sizes bytes. */
-export type Settings = z.output<typeof configSchema> & { readonly routes: readonly RouteSettings[] }
+export type Settings = z.output<typeof configSchema> & { readonly routes: readonly RouteSettings[]; readonly cache: { readonly tiers: readonly TierSettings[] } }
 export type RouteSettings = z.output<typeof routeSchema>
 export type ListenerSettings = z.output<typeof listenerSchema>
