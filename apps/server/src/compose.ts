@@ -57,7 +57,7 @@ export async function composeProxy(settings: Settings, onStoreFault: OnStoreFaul
     if (route.cache !== false && stores.cache !== undefined) {
       const policy = route.cache === true ? settings.cache : policyOf(settings.cache, route.cache)
       layer = cache({
-        store: stores.cache,
+        store: stores.cache.store,
         namespace: namespaceOf(route),
         ...cacheOptions(policy),
         ...(settings.observability.cacheDebugHeader !== undefined && { debugHeader: settings.observability.cacheDebugHeader }),

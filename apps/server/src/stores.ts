@@ -1,5 +1,6 @@
-import { type CacheMeta, type CacheStore, MemoryStore, type Tier, type TieredStore, tiered } from '@proxy/cache'
+import { type CacheMeta, type CacheStore, MemoryStore, type Tier } from '@proxy/cache'
 import type { RedisConnection } from '@proxy/cache-redis'
+import { type CacheStorage, cacheStorage } from './cache-store.ts'
 import { checked } from './config/errors.ts'
 import type { Settings } from './config/schema.ts'
 import type { StoreSettings } from './config/schema-cache.ts'
@@ -9,7 +10,7 @@ import { within } from './within.ts'
 /** What is shared by all routes: the cache's store and the connection to Redis. */
 export interface Stores {
   /** Undefined when no route caches. */
-  readonly cache: TieredStore | undefined
+  readonly cache: CacheStorage | undefined
   /** For the cache's `onStoreError`. */
   readonly onCacheError: (error: unknown) => void
   readonly redis: RedisConnection | undefined
@@ -48,14 +49,13 @@ export async function openStores(settings: Settings, onFault: OnStoreFault): Pro
     throw error
   }
   await within(PREPARE_MS, Promise.all(ready))
-  // Also of one: it counts, and remembers what the store could not be told.
-  const cache = tiers.length === 0 ? undefined : tiered(tiers, { onTierError: faults.ofTier })
+  const cache = tiers.length === 0 ? undefined : cacheStorage(tiers, faults.ofTier)
   return {
     cache,
     onCacheError: faults.ofCache,
     redis,
     async close() {
-      await cache?.close()
+      await cache?.store.close()
       await redis?.close()
     }
   }
