@@ -37,6 +37,8 @@ export class KeptCopy {
   private readonly owner: KeptCopyOwner
   private writer: CacheWriter | undefined
   private length = 0
+  /** The entry is in the store: what is left of the write may know nothing of it any more. */
+  private isStored = false
   /** It was given up because there was more of it than is kept, of which nothing had been said. */
   outgrew = false
   /** Runs while the writer asks for a pause. */
@@ -100,6 +102,7 @@ export class KeptCopy {
     } catch (error) {
       this.options.onStoreError(error)
     }
+    this.isStored = stored
     this.settle(stored)
   }
 
@@ -118,7 +121,11 @@ export class KeptCopy {
 
   /** The bytes from `offset` on as the write under way gives them, where it can. */
   following(offset: number): BodySource | undefined {
-    return this.canFollow ? toSource(this.writer?.readFrom?.(offset) ?? null) : undefined
+    return this.canFollow && !this.isStored ? this.written(offset) : undefined
+  }
+
+  private written(offset: number): BodySource {
+    return toSource(this.writer?.readFrom?.(offset) ?? null)
   }
 
   /** The bytes from `offset` on, once they are stored. Rejects when they are not. */
@@ -133,6 +140,8 @@ export class KeptCopy {
       } catch (error) {
         onStoreError(error)
       }
+      // Replaced or removed meanwhile: a store in memory still has it.
+      if (this.canFollow) return this.written(offset)
     }
     throw readerLost()
   }

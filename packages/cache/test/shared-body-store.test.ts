@@ -242,6 +242,34 @@ describe('a store that does not do its part', () => {
     expect(fast.state).toBe('ended')
   })
 
+  // The file that a write went to is closed with the commit: who had stopped reading by then, and went on later, was cut.
+  test.each([
+    ['the entry is read', false],
+    ['the entry is gone, and the write can still be read', true]
+  ])('a reader behind the window goes on after the commit: %s', async (_, remembers) => {
+    const bytes = sampleBytes(1_000_000)
+    let committed = false
+    const { body, source, leader, store } = setup({
+      wrap: (writer) => ({
+        ...withoutReadFrom(writer),
+        commit: async () => (committed = await writer.commit()),
+        readFrom: (offset) => {
+          if (committed && !remembers) throw new Error('the file is closed')
+          return writer.readFrom?.(offset) ?? null
+        }
+      })
+    })
+    const fast = new TestReader(leader)
+    const slow = new TestReader(body.reader() ?? null, { slow: true })
+    send(source, bytes)
+    source.end()
+    await body.settled
+    if (remembers) await store.delete('key')
+    slow.hurry()
+    await until(() => slow.state !== 'reading')
+    expect([slow.state, slow.hash, fast.state]).toEqual(['ended', digest(bytes), 'ended'])
+  })
+
   test('a reader behind the window leaves while the rest is being stored', async () => {
     const bytes = sampleBytes(1_000_000)
     const rest = new PushSource()
