@@ -110,17 +110,17 @@ export const entry = fileURLToPath(new URL('../dist/main.js', import.meta.url))
 /** Nothing of this machine's environment may look like settings of the server. */
 export const cleanEnv = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(?:S3_|REDIS_|UPSTREAM_|SERVER_|SSL_|CACHE_|RUST_LOG)/.test(name)))
 
-/** The built command line program, killed when the test has finished. */
-export function runCli(args: readonly string[], env: Record<string, string> = {}): Cli {
-  const child = spawn(process.execPath, [entry, ...args], { env: { ...cleanEnv, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+/** The built command line program, killed when the test has finished. With options of Node, which may load modules into it, it also has a channel for messages. */
+export function runCli(args: readonly string[], env: Record<string, string> = {}, nodeArgs: readonly string[] = []): Cli {
+  const child = spawn(process.execPath, [...nodeArgs, entry, ...args], { env: { ...cleanEnv, ...env }, stdio: ['ignore', 'pipe', 'pipe', nodeArgs.length > 0 ? 'ipc' : 'ignore'] })
   let stdout = ''
   let stderr = ''
   const watchers = new Set<() => void>()
-  child.stdout.on('data', (chunk: Buffer) => {
+  child.stdout?.on('data', (chunk: Buffer) => {
     stdout += chunk.toString('utf8')
     for (const watcher of watchers) watcher()
   })
-  child.stderr.on('data', (chunk: Buffer) => {
+  child.stderr?.on('data', (chunk: Buffer) => {
     stderr += chunk.toString('utf8')
   })
   const exit = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => child.once('close', (code, signal) => resolve({ code, signal })))

@@ -70,6 +70,11 @@ export class BlockEncoder {
     return this.pendingBytes === 0 ? undefined : this.emit()
   }
 
+  /** The bytes of the block that is not full yet, for readers of what is being written. */
+  get unfinished(): readonly Uint8Array[] {
+    return this.pending
+  }
+
   private emit(): Buffer {
     const frame = Buffer.allocUnsafe(BLOCK_OVERHEAD_BYTES + this.pendingBytes)
     let at = BLOCK_OVERHEAD_BYTES

@@ -12,6 +12,7 @@ import { currentAgeMs, type FreshnessPolicy, isFresh, lifetimeMs, responseContro
 import { variantKey } from './key.ts'
 import { pass } from './pass.ts'
 import type { Refresher } from './refresher.ts'
+import type { SharedBody } from './shared-body.ts'
 import type { CacheEntry } from './store.ts'
 import type { Uncacheable } from './uncacheable.ts'
 
@@ -82,7 +83,10 @@ export class FillAnswers {
     stale?.discard()
     request.exchange.set(cacheResult, 'miss')
     if (result.kind === 'shared') {
-      if (alone) this.parts.uncacheable.forget(found.key)
+      const { body, status } = result
+      // One of unknown length has to come to its end before it is known whether it could be stored.
+      if (body.length === undefined) void this.judgeLength(found.key, request, status, body)
+      if (alone && (body.length !== undefined || !this.isTooLarge(found.key, request))) this.parts.uncacheable.forget(found.key)
       const headers = createHeaders(result.headers)
       addCacheStatus(headers, forwardedStatus(name, { fwd, stored: result.stored, ttl: result.ttlSeconds }))
       return applyConditions({ status: result.status, headers, body: result.leaderBody }, request)
@@ -91,6 +95,18 @@ export class FillAnswers {
     this.parts.uncacheable.add(found.key, clientKind(request), reason, response.status, this.parts.options.clock.monotonicMs())
     addCacheStatus(response.headers, forwardedStatus(name, { fwd, detail: reason }))
     return applyConditions(response, request)
+  }
+
+  /** A body that turns out to be too large is not shared the next time: of those who read it together, the slower ones are cut when it is given up. Never rejects. */
+  private async judgeLength(key: string, request: ProxyRequest, status: number, body: SharedBody): Promise<void> {
+    const { options, uncacheable } = this.parts
+    const stored = await body.settled
+    if (stored) uncacheable.forget(key)
+    else if (body.outgrew) uncacheable.add(key, clientKind(request), 'too-large', status, options.clock.monotonicMs())
+  }
+
+  private isTooLarge(key: string, request: ProxyRequest): boolean {
+    return this.parts.uncacheable.find(key, clientKind(request), this.parts.options.clock.monotonicMs())?.reason === 'too-large'
   }
 
   async join(fill: Fill, found: Found, request: ProxyRequest, next: Handler, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {

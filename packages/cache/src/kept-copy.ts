@@ -11,7 +11,7 @@ export interface KeptCopyOptions {
   readonly writer: CacheWriter
   /** Larger bodies are passed on but not kept. */
   readonly maxObjectBytes: number
-  /** How long the writer may keep readers waiting before it is given up. */
+  /** How long the writer, or slow readers once there is none, may keep readers waiting before they are given up. */
   readonly storeStallMs: number
   readonly onStoreError: (error: unknown) => void
 }
@@ -27,12 +27,20 @@ export interface KeptCopyOwner {
 /** What setTimeout takes: more would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
+export function timerMs(ms: number): number {
+  return Math.min(ms, LONGEST_TIMER_MS)
+}
+
 /** The copy of a body that is being written to the store while it arrives. A store that fails or stalls costs the copy, never the body. */
 export class KeptCopy {
   private readonly options: KeptCopyOptions
   private readonly owner: KeptCopyOwner
   private writer: CacheWriter | undefined
   private length = 0
+  /** The entry is in the store: what is left of the write may know nothing of it any more. */
+  private isStored = false
+  /** It was given up because there was more of it than is kept, of which nothing had been said. */
+  outgrew = false
   /** Runs while the writer asks for a pause. */
   private stall: NodeJS.Timeout | undefined
   private settle!: (stored: boolean) => void
@@ -73,8 +81,10 @@ export class KeptCopy {
       this.giveUp()
       return
     }
-    if (this.length > maxObjectBytes || writer.failed === true) this.giveUp()
-    else if (!ready) this.waitFor(writer)
+    if (this.length > maxObjectBytes || writer.failed === true) {
+      this.outgrew = this.options.meta.length === undefined
+      this.giveUp()
+    } else if (!ready) this.waitFor(writer)
   }
 
   /** Makes the entry visible, when there is one. Outcome: `settled`. */
@@ -92,6 +102,7 @@ export class KeptCopy {
     } catch (error) {
       this.options.onStoreError(error)
     }
+    this.isStored = stored
     this.settle(stored)
   }
 
@@ -110,7 +121,11 @@ export class KeptCopy {
 
   /** The bytes from `offset` on as the write under way gives them, where it can. */
   following(offset: number): BodySource | undefined {
-    return this.canFollow ? toSource(this.writer?.readFrom?.(offset) ?? null) : undefined
+    return this.canFollow && !this.isStored ? this.written(offset) : undefined
+  }
+
+  private written(offset: number): BodySource {
+    return toSource(this.writer?.readFrom?.(offset) ?? null)
   }
 
   /** The bytes from `offset` on, once they are stored. Rejects when they are not. */
@@ -125,6 +140,8 @@ export class KeptCopy {
       } catch (error) {
         onStoreError(error)
       }
+      // Replaced or removed meanwhile: a store in memory still has it.
+      if (this.canFollow) return this.written(offset)
     }
     throw readerLost()
   }
@@ -143,13 +160,10 @@ export class KeptCopy {
   private waitFor(writer: CacheWriter): void {
     if (this.stall !== undefined) return
     const { storeStallMs, onStoreError } = this.options
-    const stall = setTimeout(
-      () => {
-        onStoreError(storeStalled(storeStallMs))
-        this.giveUp()
-      },
-      Math.min(storeStallMs, LONGEST_TIMER_MS)
-    )
+    const stall = setTimeout(() => {
+      onStoreError(storeStalled(storeStallMs))
+      this.giveUp()
+    }, timerMs(storeStallMs))
     this.stall = stall
     const goOn = (): void => {
       if (this.stall !== stall) return

@@ -53,7 +53,7 @@ export interface CacheOptions {
   readonly windowBytes?: number
   /** When all clients have left a response in flight, it is fetched to its end if no more than this is missing. Bytes. Default 8 MiB. */
   readonly finishBytes?: number
-  /** How long a store that does not keep up may hold up clients before it is left out of a write. Milliseconds. Default 5 s. */
+  /** How long a store that does not keep up may hold up clients before it is left out of a write, and a slow client others, of a body that nothing keeps, before it is cut. Milliseconds. Default 5 s. */
   readonly storeStallMs?: number
   /** How long a stale response that can be confirmed is kept. Milliseconds. Default one day. */
   readonly keepStaleMs?: number

@@ -1,6 +1,8 @@
 import type { BodySink, BodySource, Flow, ProxyError } from '@proxy/pipeline'
+import { ChunkWindow, type Place } from './chunk-window.ts'
 import { fillAbandoned, readerLost, wrongLength } from './errors.ts'
-import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner } from './kept-copy.ts'
+import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner, timerMs } from './kept-copy.ts'
+import { ReaderSet } from './reader-set.ts'
 import { SharedReader } from './shared-reader.ts'
 
 export interface SharedBodyOptions extends KeptCopyOptions {
@@ -14,8 +16,6 @@ export interface SharedBodyOptions extends KeptCopyOptions {
   readonly onUnkept: () => void
 }
 
-/** Rough cost of a chunk's object beside its bytes: a body that comes in tiny pieces counts as what it takes. */
-const CHUNK_OVERHEAD_BYTES = 128
 /** What is fetched ahead of a client who is slower than the origin, with nobody else reading: a piece to send while the next one is on its way. */
 const READ_AHEAD_BYTES = 64 * 1024
 
@@ -23,24 +23,23 @@ const READ_AHEAD_BYTES = 64 * 1024
  * One body from the origin, written to the store and read by any number of clients while it arrives.
  *
  * It advances at the pace of the fastest reader. What arrived lately is held in a window of bounded size; a reader that falls behind it goes on from the
- * write under way (`readFrom`) or from the stored entry once that is committed, so a slow client costs no memory and slows nobody. Where nothing is kept
- * any more, the slowest reader sets the pace instead. When all readers have left, the rest is still fetched while it is small.
+ * write under way (`readFrom`) or from the stored entry once that is committed, so a slow client costs no memory and slows nobody; one that catches up comes
+ * back to the window. Where nothing is kept any more, the slowest reader on the window sets the pace instead, for as long as it does not try the patience of
+ * the others. When all readers have left, the rest is still fetched while it is small.
  */
 export class SharedBody implements BodySink, KeptCopyOwner {
   private readonly options: SharedBodyOptions
   private readonly copy: KeptCopy
-  private readonly readers = new Set<SharedReader>()
-  private readonly window: Uint8Array[] = []
-  /** What the window takes, overhead included. */
-  private held = 0
-  /** Number of the first chunk in the window. */
-  private first = 0
+  private readonly readers = new ReaderSet()
+  private readonly window = new ChunkWindow()
   /** Bytes received so far. */
   received = 0
   /** Bytes received when the last reader left. */
   private abandonedAt: number | undefined
   /** How many wait for the stored copy. */
   private awaiting = 0
+  /** Runs while slow readers hold up others. */
+  private patience: NodeJS.Timeout | undefined
   private flow: Flow | undefined
   /** A chunk is being handed round: whether more is wanted is answered at the end of that. */
   private delivering = false
@@ -63,9 +62,10 @@ export class SharedBody implements BodySink, KeptCopyOwner {
 
   /** One more client's view of the body, from its first byte on. Undefined when those bytes are not to be had at once. */
   reader(): BodySource | undefined {
-    if (this.state === 'failed' || (this.first > 0 && !this.copy.canFollow)) return undefined
+    const isPast = this.window.first > 0
+    if (this.state === 'failed' || (isPast && !this.copy.canFollow)) return undefined
     const reader = this.attach()
-    if (this.first > 0) reader.fallBehind()
+    if (isPast) reader.fallBehind()
     return reader
   }
 
@@ -81,6 +81,16 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     return this.copy.settled
   }
 
+  /** Bytes of the body, when the origin declared them. */
+  get length(): number | undefined {
+    return this.options.length
+  }
+
+  /** It turned out to be more than the store takes. */
+  get outgrew(): boolean {
+    return this.copy.outgrew
+  }
+
   /** The same for somebody who can have the body from the store alone, and is not to wait for the pace of those who read it now. */
   async stored(): Promise<boolean> {
     this.awaiting++
@@ -92,7 +102,7 @@ export class SharedBody implements BodySink, KeptCopyOwner {
 
   /** Memory held for readers: at most `windowBytes` and one chunk. Bytes. */
   get heldBytes(): number {
-    return this.held
+    return this.window.heldBytes
   }
 
   // What the origin's body calls.
@@ -111,7 +121,6 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     this.copy.write(chunk)
     if (this.isOpen()) {
       this.window.push(chunk)
-      this.held += chunk.byteLength + CHUNK_OVERHEAD_BYTES
       for (const reader of this.readers) reader.pump()
       this.trim()
     }
@@ -128,6 +137,7 @@ export class SharedBody implements BodySink, KeptCopyOwner {
       return
     }
     this.state = 'ended'
+    clearTimeout(this.patience)
     this.copy.commit()
     for (const reader of this.readers) reader.pump()
   }
@@ -135,8 +145,8 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   error(error: ProxyError): void {
     if (this.state !== 'open') return
     this.state = 'failed'
-    this.window.length = 0
-    this.held = 0
+    clearTimeout(this.patience)
+    this.window.clear()
     this.options.onUnkept()
     // Before the copy goes: readers of it would otherwise hear of that instead.
     for (const reader of this.readers) reader.fail(error)
@@ -146,12 +156,17 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   // What readers call.
 
   chunk(number: number): Uint8Array | undefined {
-    return this.window[number - this.first]
+    return this.window.chunk(number)
   }
 
   /** Number that the next chunk to arrive will have. */
   get nextChunk(): number {
-    return this.first + this.window.length
+    return this.window.next
+  }
+
+  /** Where on the window a reader goes on that has had `offset` bytes; undefined when it is behind. */
+  place(offset: number): Place | undefined {
+    return this.state === 'failed' ? undefined : this.window.place(offset)
   }
 
   /** A reader may want more than there is. */
@@ -160,6 +175,12 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     // Here the slowest reader sets the pace, and it may be the one who has just taken something.
     if (this.copy.isLost) this.trim()
     if (this.wantsMore()) this.flow?.resume()
+  }
+
+  /** A reader that is behind the window has had `offset` bytes. */
+  passed(offset: number): void {
+    // Nothing more was kept than it has had: the origin may be waiting for somebody to want more.
+    if (offset === this.received || (this.options.length === undefined && this.isNear(offset))) this.advance()
   }
 
   /** A reader has got everything, or its client has left. */
@@ -188,7 +209,11 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   /** Goes on for the readers alone. Those who are behind the window have nothing left to read from. */
   lost(): void {
     this.options.onUnkept()
-    for (const reader of this.readers) if (!reader.onWindow) reader.fail(readerLost())
+    for (const reader of this.readers) {
+      if (reader.onWindow) continue
+      if (reader.catchUp()) reader.pump()
+      else reader.fail(readerLost())
+    }
     if (this.readers.size === 0) this.giveUp()
     else this.advance()
   }
@@ -199,22 +224,34 @@ export class SharedBody implements BodySink, KeptCopyOwner {
 
   private wantsMore(): boolean {
     if (this.copy.isWaiting) return false
-    const { windowBytes } = this.options
-    let oneHungry = this.awaiting > 0
-    let allHungry = true
-    let onWindow = false
-    let furthest = 0
-    for (const reader of this.readers) {
-      if (reader.hungry) oneHungry = true
-      else allHungry = false
-      if (!reader.onWindow) continue
-      onWindow = true
-      furthest = Math.max(furthest, reader.delivered)
+    const { copy, readers } = this
+    const { length, storeStallMs, windowBytes } = this.options
+    const { heldBytes } = this.window
+    readers.survey()
+    if (readers.allHungry) return true
+    if (readers.oneHungry || this.awaiting > 0) {
+      if (!copy.isLost || heldBytes < windowBytes) return true
+      this.patience ??= setTimeout(() => this.loseSlowest(this.window.next), timerMs(storeStallMs))
+      return false
     }
-    if (allHungry) return true
-    if (oneHungry) return !this.copy.isLost || this.held < windowBytes
     // Nobody waits. With readers on the window, the fastest of them sets the pace; without, the copy does.
-    return !onWindow || (this.received - furthest < READ_AHEAD_BYTES && this.held < windowBytes)
+    if (readers.furthest !== -1) return this.received - readers.furthest < READ_AHEAD_BYTES && heldBytes < windowBytes
+    // A body of unknown length may be more than the store takes: the fastest reader has to be on the window by then.
+    return length !== undefined || readers.furthestBehind === -1 || heldBytes < windowBytes / 2 || this.isNear(readers.furthestBehind)
+  }
+
+  /** In the newer half of the window. */
+  private isNear(offset: number): boolean {
+    return 2 * offset >= this.window.start + this.received
+  }
+
+  /** Readers that have not got through a window in all the time that others waited for them get no more of a body that is kept nowhere. */
+  private loseSlowest(before: number): void {
+    const { readers } = this
+    this.patience = undefined
+    readers.survey()
+    if (readers.oneHungry) for (const reader of readers) if (reader.onWindow && reader.next < before) reader.fail(readerLost())
+    this.advance()
   }
 
   /**
@@ -223,24 +260,15 @@ export class SharedBody implements BodySink, KeptCopyOwner {
    */
   private trim(): void {
     const { windowBytes } = this.options
-    const { copy, window } = this
-    let slowest = this.nextChunk
-    let hungry = this.awaiting > 0
-    for (const reader of this.readers) {
-      if (reader.onWindow && reader.next < slowest) slowest = reader.next
-      if (reader.hungry) hungry = true
-    }
-    // Readers yet to come find the beginning in the copy, where that can be read; elsewhere in the window, for as long as it fits.
-    const keepsBeginning = !copy.isLost && !copy.canFollow
-    while (this.first < slowest && (this.held > windowBytes || !keepsBeginning)) this.drop()
-    if (!hungry || copy.isLost) return
-    while (this.held > windowBytes && window.length > 1) this.drop()
-    if (this.first > slowest) for (const reader of this.readers) if (reader.onWindow && reader.next < this.first) reader.fallBehind()
-  }
-
-  private drop(): void {
-    this.held -= (this.window.shift() as Uint8Array).byteLength + CHUNK_OVERHEAD_BYTES
-    this.first++
+    const { copy, readers, window } = this
+    readers.survey()
+    const { slowestChunk } = readers
+    // Readers yet to come find the beginning in the copy, where that can be read; elsewhere in the window, for as long as it fits. Those behind may catch up.
+    const keeps = (!copy.isLost && !copy.canFollow) || readers.furthestBehind !== -1
+    while (window.first < slowestChunk && window.size > 0 && (window.heldBytes > windowBytes || !keeps)) window.drop()
+    if (copy.isLost || (!readers.oneHungry && this.awaiting === 0)) return
+    while (window.heldBytes > windowBytes && window.size > 1) window.drop()
+    if (window.first > slowestChunk) for (const reader of readers) if (reader.onWindow && reader.next < window.first) reader.fallBehind()
   }
 
   private abandoned(): void {

@@ -7,6 +7,8 @@ export class SharedReader implements BodySource, BodySink, Flow {
   private readonly body: SharedBody
   /** Number of the chunk to deliver next. */
   next = 0
+  /** Bytes of that chunk that were delivered before. */
+  private skip = 0
   /** Bytes delivered so far. */
   delivered = 0
   private sink: BodySink | undefined
@@ -25,6 +27,11 @@ export class SharedReader implements BodySource, BodySink, Flow {
   /** Lives on the window. */
   get onWindow(): boolean {
     return this.state === 'window'
+  }
+
+  /** Reads where the bytes are kept, behind the window or not far from its end. */
+  get isFollowing(): boolean {
+    return this.state === 'following'
   }
 
   /** Has had all there is, and would take more. */
@@ -67,13 +74,16 @@ export class SharedReader implements BodySource, BodySink, Flow {
   pump(): void {
     // A sink may resume from inside data(): the loop below goes on by itself then.
     if (this.pumping) return
+    if (this.state === 'following' && !this.paused && this.flow !== undefined) this.catchUp()
     this.pumping = true
     while (this.state === 'window' && this.sink !== undefined && !this.paused) {
       const chunk = this.body.chunk(this.next)
       if (chunk === undefined) break
+      const { skip } = this
       this.next++
-      this.delivered += chunk.byteLength
-      if (!this.sink.data(chunk)) this.paused = true
+      this.skip = 0
+      this.delivered += chunk.byteLength - skip
+      if (!this.sink.data(skip === 0 ? chunk : chunk.subarray(skip))) this.paused = true
     }
     this.pumping = false
     if (this.state === 'window' && this.sink !== undefined && this.body.state === 'ended' && this.next === this.body.nextChunk) this.end()
@@ -82,6 +92,7 @@ export class SharedReader implements BodySource, BodySink, Flow {
   /** The window has moved on without this reader. */
   fallBehind(): void {
     this.state = 'behind'
+    this.skip = 0
     if (this.sink !== undefined && !this.paused) this.follow()
   }
 
@@ -94,23 +105,41 @@ export class SharedReader implements BodySource, BodySink, Flow {
     }
   }
 
+  /** Goes back to the window, where that has what comes next. The caller pumps. */
+  catchUp(): boolean {
+    const place = this.body.place(this.delivered)
+    if (place === undefined) return false
+    const { flow } = this
+    this.state = 'window'
+    this.next = place.chunk
+    this.skip = place.skip
+    this.flow = undefined
+    flow?.abort()
+    return true
+  }
+
   /** Never rejects: what goes wrong breaks the client's body off. */
   private async open(): Promise<void> {
+    const { delivered } = this
     try {
-      const source = await this.body.storedFrom(this.delivered)
-      if (this.state === 'opening') this.readOn(source)
+      const source = await this.body.storedFrom(delivered)
+      if (this.state === 'opening' && this.delivered === delivered) this.readOn(source)
       else source.discard()
     } catch (error) {
-      this.error(toProxyError(error))
+      if (this.state === 'opening' && this.delivered === delivered) this.error(toProxyError(error))
     }
   }
 
   private readOn(source: BodySource): void {
     this.state = 'following'
+    this.flow = undefined
     const flow = source.start(this)
-    this.flow = flow
-    if (this.sink === undefined) flow.abort()
-    else if (!this.paused) flow.resume()
+    // It may have ended, or failed and gone back to the window, while it started.
+    if (this.state !== 'following') flow.abort()
+    else {
+      this.flow = flow
+      if (!this.paused) flow.resume()
+    }
   }
 
   data(chunk: Uint8Array): boolean {
@@ -120,8 +149,7 @@ export class SharedReader implements BodySource, BodySink, Flow {
       this.paused = true
       return false
     }
-    // Nothing more was kept than this client has had by now: the origin may be waiting for somebody to want more.
-    if (this.delivered === this.body.received) this.body.advance()
+    this.body.passed(this.delivered)
     return true
   }
 
@@ -129,17 +157,23 @@ export class SharedReader implements BodySource, BodySink, Flow {
     this.finish()?.end(trailers)
   }
 
+  /** Where it read on has failed, which need not be the body's end: a write is given up, and what comes next is on the window. */
   error(error: ProxyError): void {
     if (this.state === 'done') return
-    this.failure = error
-    this.finish()?.error(error)
+    if (this.catchUp()) this.pump()
+    else this.breakOff(error)
   }
 
   /** The body has broken off, or what this reader still needs of it is kept nowhere. */
   fail(error: ProxyError): void {
     const { flow } = this
-    this.error(error)
+    if (this.state !== 'done') this.breakOff(error)
     flow?.abort()
+  }
+
+  private breakOff(error: ProxyError): void {
+    this.failure = error
+    this.finish()?.error(error)
   }
 
   private finish(): BodySink | undefined {

@@ -141,6 +141,31 @@ describe('readers of different speed', () => {
   })
 })
 
+// Each time, those who read it together were cut when it had become too much, all but the fastest of them.
+test('a body of unknown length that was too large is not shared the next time, and is again once it was not', async () => {
+  const held = await startHeld({ maxObjectBytes: 100_000 })
+  const first = held.get('/a')
+  await held.originHas(1)
+  held.answer(0, { 'cache-control': 'max-age=60' }).end(Buffer.alloc(200_000))
+  expect((await first).body.length).toBe(200_000)
+  for (const round of [1, 3]) {
+    const clients = [held.get('/a'), held.get('/a')]
+    await held.originHas(round + 2)
+    for (const i of [round, round + 1]) held.answer(i, { 'cache-control': 'max-age=60' }).end(Buffer.alloc(200_000))
+    expect((await Promise.all(clients)).map(({ body }) => body.length)).toEqual([200_000, 200_000])
+  }
+  const small = held.get('/a')
+  await held.originHas(6)
+  held.answer(5, { 'cache-control': 'max-age=1' }).end('small')
+  expect((await small).body.toString()).toBe('small')
+  await held.bench.middleware.drain()
+  held.bench.clock.advance(2000)
+  const clients = await held.crowd(3)
+  held.answer(6).end('shared')
+  expect((await Promise.all(clients)).map(({ body }) => body.toString())).toEqual(['shared', 'shared', 'shared'])
+  expect(held.asked.length).toBe(7)
+})
+
 describe('what turns out not to be for all', () => {
   test.each<[string, Record<string, string>]>([
     ['private', { 'cache-control': 'private, max-age=60' }],

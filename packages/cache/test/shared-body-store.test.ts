@@ -1,5 +1,5 @@
 import type { ProxyError } from '@proxy/pipeline'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { sampleBytes } from '../src/conformance.ts'
 import { MemoryStore } from '../src/memory-store.ts'
 import type { CacheEntry, CacheWriter } from '../src/store.ts'
@@ -30,13 +30,81 @@ describe('a store that does not do its part', () => {
     expect(behind.state).toBe('failed')
     expect(behind.failure?.code).toBe('CACHE_READER_LOST')
     expect(memory.stats().bytes).toBe(0)
-    // `near` reads from the write that was given up.
-    expect(near.state).toBe('failed')
-    expect(sendWhileWanted(source, bytes, 1_050_000)).toBe(bytes.length)
+    // `near` has had little since it came, but the window still has what comes next.
+    expect(near.state).toBe('reading')
+    let at = sendWhileWanted(source, bytes, 1_050_000)
+    expect(at).toBeLessThan(1_300_000)
+    near.hurry()
+    at = sendWhileWanted(source, bytes, at)
+    expect(at).toBe(bytes.length)
     source.end()
     expect([fast.state, fast.hash]).toEqual(['ended', digest(bytes)])
+    expect([near.state, near.hash]).toEqual(['ended', digest(bytes)])
     expect(await body.settled).toBe(false)
     expect(rest.errors).toEqual([])
+  })
+
+  // Who had once fallen behind the window, or came after its beginning had passed, stayed there, however fast: it was cut with the write.
+  test('it refuses in the middle: who came late and has caught up gets all', () => {
+    const bytes = sampleBytes(2_000_000)
+    const { body, source, leader } = setup({ memory: new MemoryStore({ maxBytes: 64 << 20, maxEntryBytes: 1_000_000 }) })
+    const stuck = new TestReader(leader, { slow: true })
+    const other = new TestReader(body.reader() ?? null)
+    send(source, bytes, 0, 510_000)
+    const late = new TestReader(body.reader() ?? null)
+    other.leave()
+    let at = 510_000
+    for (let i = 1; at < bytes.length; i++) {
+      const end = Math.min(at + ((i * 7919) % CHUNK) + 1, bytes.length)
+      source.push(bytes.subarray(at, end))
+      at = end
+    }
+    source.end()
+    expect(stuck.state).toBe('failed')
+    expect([late.state, late.hash]).toEqual(['ended', digest(bytes)])
+  })
+
+  // Nobody was on the window, so nobody set the pace: the write ran ahead of its readers until it was too much, and all of them were cut.
+  test('it refuses a body of unknown length in the middle: the fastest of those behind the window has reached it by then', () => {
+    const bytes = sampleBytes(2_000_000)
+    const { body, source, leader } = setup({ memory: new MemoryStore({ maxBytes: 64 << 20, maxEntryBytes: 1_000_000 }) })
+    const first = new TestReader(leader)
+    send(source, bytes, 0, 510_000)
+    const slow = new TestReader(body.reader() ?? null, { slow: true })
+    first.leave()
+    let at = 510_000
+    while (at < bytes.length) {
+      at = sendWhileWanted(source, bytes, at)
+      expect(at - slow.bytes).toBeLessThanOrEqual(WINDOW + 510_000)
+      if (at > 1_000_000) expect(at - slow.bytes).toBeLessThanOrEqual(2 * WINDOW)
+      expect(body.heldBytes).toBeLessThanOrEqual(WINDOW + 2 * (CHUNK + 128))
+      slow.take()
+    }
+    source.end()
+    slow.hurry()
+    expect([slow.state, slow.hash]).toEqual(['ended', digest(bytes)])
+  })
+
+  // Whoever stopped reading what nobody kept held up all others for as long as it liked.
+  test('nothing is kept: who does not get through a window while others wait for it is cut, who does is not', async () => {
+    const bytes = sampleBytes(2_000_000)
+    const { body, source, leader } = setup({ maxObjectBytes: 10, storeStallMs: 50 })
+    const fast = new TestReader(leader)
+    const stuck = new TestReader(body.reader() ?? null, { slow: true })
+    const slow = new TestReader(body.reader() ?? null, { slow: true })
+    let at = sendWhileWanted(source, bytes, 0)
+    expect(at).toBeLessThan(bytes.length)
+    while (slow.bytes < at) slow.take()
+    expect(source.paused).toBe(true)
+    await vi.waitFor(() => expect(stuck.state).toBe('failed'))
+    expect(stuck.failure?.code).toBe('CACHE_READER_LOST')
+    expect(source.paused).toBe(false)
+    slow.hurry()
+    at = sendWhileWanted(source, bytes, at)
+    expect(at).toBe(bytes.length)
+    source.end()
+    expect([fast.state, fast.hash]).toEqual(['ended', digest(bytes)])
+    expect([slow.state, slow.hash]).toEqual(['ended', digest(bytes)])
   })
 
   // The window believed its bytes to be in the store after that had refused them, and dropped what a slow reader still needed;
@@ -172,6 +240,34 @@ describe('a store that does not do its part', () => {
     await until(() => slow.state !== 'reading')
     expect([slow.state, slow.failure?.code]).toEqual(['failed', 'CACHE_READER_LOST'])
     expect(fast.state).toBe('ended')
+  })
+
+  // The file that a write went to is closed with the commit: who had stopped reading by then, and went on later, was cut.
+  test.each([
+    ['the entry is read', false],
+    ['the entry is gone, and the write can still be read', true]
+  ])('a reader behind the window goes on after the commit: %s', async (_, remembers) => {
+    const bytes = sampleBytes(1_000_000)
+    let committed = false
+    const { body, source, leader, store } = setup({
+      wrap: (writer) => ({
+        ...withoutReadFrom(writer),
+        commit: async () => (committed = await writer.commit()),
+        readFrom: (offset) => {
+          if (committed && !remembers) throw new Error('the file is closed')
+          return writer.readFrom?.(offset) ?? null
+        }
+      })
+    })
+    const fast = new TestReader(leader)
+    const slow = new TestReader(body.reader() ?? null, { slow: true })
+    send(source, bytes)
+    source.end()
+    await body.settled
+    if (remembers) await store.delete('key')
+    slow.hurry()
+    await until(() => slow.state !== 'reading')
+    expect([slow.state, slow.hash, fast.state]).toEqual(['ended', digest(bytes), 'ended'])
   })
 
   test('a reader behind the window leaves while the rest is being stored', async () => {

@@ -41,11 +41,11 @@ export class BlockCursor {
     return this.end - this.next
   }
 
-  /** The next bytes, in pieces of a block at most. Rejects with DISK_BROKEN, or what the system says. */
-  async read(): Promise<Buffer[]> {
+  /** The next bytes, from `maxBlocks` blocks at most, in pieces of one. Rejects with DISK_BROKEN, or what the system says. */
+  async read(maxBlocks = BLOCKS_PER_READ): Promise<Buffer[]> {
     const { file, head, next, end } = this
     const first = Math.floor(next / BLOCK_BYTES)
-    const last = Math.min(Math.floor((end - 1) / BLOCK_BYTES), first + BLOCKS_PER_READ - 1)
+    const last = Math.min(Math.floor((end - 1) / BLOCK_BYTES), first + maxBlocks - 1)
     const from = first * FRAME_BYTES
     const frames = Buffer.allocUnsafeSlow(Math.min(framedLength(head.length), (last + 1) * FRAME_BYTES) - from)
     if ((await file.read(frames, head.bodyStart + from)) < frames.byteLength) throw new DiskError('broken')

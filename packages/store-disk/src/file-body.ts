@@ -11,7 +11,7 @@ export interface BodyCursor {
 export interface BodyHost {
   readonly holdTimeoutMs: number
   /** The next bytes, within the deadline. */
-  read(): Promise<Buffer[]>
+  read(): Promise<Uint8Array[]>
   /** Lets go of the file. */
   release(): void
 }
@@ -21,7 +21,7 @@ export class FileBody implements BodySource, Flow {
   readonly length: number
   private readonly cursor: BodyCursor
   private readonly host: BodyHost
-  private held: Buffer[]
+  private held: Uint8Array[]
   private sink: BodySink | undefined
   private state: 'waiting' | 'started' | 'over' = 'waiting'
   private wanted = true
@@ -30,7 +30,7 @@ export class FileBody implements BodySource, Flow {
   private readonly timer: NodeJS.Timeout
 
   /** `first`: what the cursor has brought already. */
-  constructor(cursor: BodyCursor, first: Buffer[], host: BodyHost) {
+  constructor(cursor: BodyCursor, first: Uint8Array[], host: BodyHost) {
     this.cursor = cursor
     this.host = host
     this.held = first

@@ -14,6 +14,8 @@ export interface FollowedWrite {
   /** All that there will be lies in the file. */
   readonly isComplete: boolean
   readonly isFailed: boolean
+  /** Bytes from `offset` on that were taken and do not lie in the file yet: some of them, none where there are none. */
+  early(offset: number): Uint8Array[]
   /** Undefined until something was written. */
   readonly file: DiskFile | undefined
   /** Resolves when any of this has changed. */
@@ -26,7 +28,7 @@ export interface FollowOptions {
   read(cursor: BlockCursor): Promise<Buffer[]>
 }
 
-/** What a write has brought so far, from `offset` on, and what it still brings: read from its file, verified like any other. Fails when the write does. */
+/** What a write has brought so far, from `offset` on, and what it still brings: read from its file, verified like any other, or from the memory where it waits to be written. Fails when the write does. */
 export function followWrite(write: FollowedWrite, offset: number, options: FollowOptions): Body {
   const cursor = new GrowingCursor(write, offset, options)
   const body = new FileBody(cursor, [], { holdTimeoutMs: options.holdTimeoutMs, read: () => cursor.read(), release: () => cursor.release() })
@@ -54,10 +56,15 @@ class GrowingCursor implements BodyCursor {
     return isComplete ? Math.max(0, available - this.next) : Number.POSITIVE_INFINITY
   }
 
-  async read(): Promise<Buffer[]> {
+  async read(): Promise<Uint8Array[]> {
     const { write } = this
     while (this.next >= write.available && !write.isComplete) {
       if (write.isFailed) throw new DiskError('aborted')
+      const early = write.early(this.next)
+      if (early.length > 0) {
+        for (const { byteLength } of early) this.next += byteLength
+        return early
+      }
       await write.progress()
       if (this.over) throw new DiskError('gone')
       this.hold()

@@ -9,6 +9,7 @@ import type { Health } from './health.ts'
 import type { DiskFile, DiskIo } from './io.ts'
 import { currentMeta, decodeHead, type EntryName, type FileHead, type Places } from './layout.ts'
 import type { ResolvedOptions } from './options.ts'
+import { Turns } from './turns.ts'
 
 /** A file that was opened and whose head holds. */
 export interface OpenedFile {
@@ -40,11 +41,15 @@ export const FIRST_READ_BYTES = 16 * 1024
 /** Reads and verifies files, each step within a deadline. */
 export class FileReader {
   private readonly host: ReadHost
+  private readonly turns: Turns
+  /** Reads of bodies that were not done in time, since the last one that was. */
+  private timeouts = 0
   /** Files that entries and bodies hold. */
   openFiles = 0
 
   constructor(host: ReadHost) {
     this.host = host
+    this.turns = new Turns(host.options.maxOperations)
   }
 
   /** The entry under `name`; undefined for none of ours. Rejects with `DiskError`. */
@@ -163,16 +168,35 @@ export class FileReader {
     }
   }
 
-  /** The next blocks, within the deadline. Rejects with `DiskError`. */
-  readBlocks(cursor: BlockCursor): Promise<Buffer[]> {
-    return this.noting(
-      withDeadline(
-        this.host.options.readTimeoutMs,
-        undefined,
-        () => cursor.read(),
-        () => {}
+  /**
+   * The next blocks, within the deadline. Rejects with `DiskError`. Where many bodies are read at once, they take turns: the deadline is the disk's, not that of
+   * the others before them, and each read brings one block only, as all of them hold what they have read.
+   */
+  async readBlocks(cursor: BlockCursor): Promise<Buffer[]> {
+    const { turns } = this
+    const { failureThreshold, readTimeoutMs } = this.host.options
+    const turn = turns.take()
+    if (turn !== undefined) await turn
+    try {
+      // A disk that hangs would keep those who wait for as long as all before them together.
+      if (turn !== undefined && this.timeouts >= failureThreshold) throw new DiskError('timeout')
+      const maxBlocks = turns.isCrowded ? 1 : undefined
+      const blocks = await this.noting(
+        withDeadline(
+          readTimeoutMs,
+          undefined,
+          () => cursor.read(maxBlocks),
+          () => {}
+        )
       )
-    )
+      this.timeouts = 0
+      return blocks
+    } catch (error) {
+      if (toDiskError(error).kind === 'timeout') this.timeouts++
+      throw error
+    } finally {
+      turns.done()
+    }
   }
 
   private hold(file: DiskFile): void {

@@ -10,6 +10,7 @@ import { bodyStartOf, type EntryName, encodeHead, isTooLargeMeta, nameOf } from 
 import type { DropReason } from './stats.ts'
 import type { WriteHost } from './write-host.ts'
 
+const FRAME_BYTES = BLOCK_BYTES + BLOCK_OVERHEAD_BYTES
 /** What is written at a time. */
 const FLUSH_BYTES = 256 * 1024
 /** Beyond this, `write` asks to wait. */
@@ -31,8 +32,11 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
   readonly bodyStart: number
   available = 0
   isComplete = false
-  private changed = Promise.withResolvers<void>()
+  /** Followers wait for it. */
+  private changed: PromiseWithResolvers<void> | undefined
   private frames: Buffer[] = []
+  /** What was gathered of frames and is on its way to the file, in order. */
+  private batches: Buffer[] = []
   private gathered = 0
   /** Bytes taken but not written, which count as pending. */
   private unwritten = OVERHEAD_BYTES
@@ -83,7 +87,27 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
   }
 
   progress(): Promise<void> {
+    this.changed ??= Promise.withResolvers<void>()
     return this.changed.promise
+  }
+
+  early(offset: number): Uint8Array[] {
+    let start = this.available
+    for (const framed of [...this.batches, ...this.frames]) {
+      const bytes = framed.byteLength - Math.ceil(framed.byteLength / FRAME_BYTES) * BLOCK_OVERHEAD_BYTES
+      const skip = offset - start
+      if (skip < bytes) {
+        const frame = Math.floor(skip / BLOCK_BYTES) * FRAME_BYTES
+        return [framed.subarray(frame + BLOCK_OVERHEAD_BYTES + (skip % BLOCK_BYTES), frame + FRAME_BYTES)]
+      }
+      start += bytes
+    }
+    const parts: Uint8Array[] = []
+    for (const part of this.encoder.unfinished) {
+      if (offset - start < part.byteLength) parts.push(part.subarray(Math.max(0, offset - start)))
+      start += part.byteLength
+    }
+    return parts
   }
 
   write(chunk: Uint8Array): boolean {
@@ -122,6 +146,7 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     if (this.failed) return
     this.state = 'failed'
     this.frames = []
+    this.batches = []
     this.advance(0)
     this.end()
   }
@@ -137,11 +162,18 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
       this.frames.push(frame)
       this.gathered += frame.byteLength
     }
+    this.advance(0)
     if (this.gathered < FLUSH_BYTES) return
-    const bytes = Buffer.concat(this.frames)
-    this.frames = []
+    const bytes = this.nextBatch()
     this.gathered = 0
     this.tail = this.tail.then(() => this.append(bytes)).catch((error: unknown) => this.broke(error))
+  }
+
+  private nextBatch(): Buffer {
+    const bytes = Buffer.concat(this.frames)
+    this.frames = []
+    this.batches.push(bytes)
+    return bytes
   }
 
   private async append(bytes: Buffer): Promise<void> {
@@ -152,15 +184,16 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     const written = Math.min(bytes.byteLength, this.unwritten)
     this.unwritten -= written
     this.host.releasePending(written)
+    this.batches.shift()
     // The last block may be a shorter one, which counts once the write is complete.
-    this.advance(Math.floor(bytes.byteLength / (BLOCK_BYTES + BLOCK_OVERHEAD_BYTES)) * BLOCK_BYTES)
+    this.advance(Math.floor(bytes.byteLength / FRAME_BYTES) * BLOCK_BYTES)
   }
 
   /** Tells followers that more can be read, or that nothing will come. */
   private advance(bytes: number): void {
     this.available += bytes
-    this.changed.resolve()
-    this.changed = Promise.withResolvers()
+    this.changed?.resolve()
+    this.changed = undefined
   }
 
   /** Writes into the temporary file, which is made first. */
@@ -238,7 +271,7 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     const head = encodeHead(version, name.digest, encoder.length, this.metaJson)
     if (this.file === undefined) await this.put(Buffer.concat([head, ...this.frames]), 0)
     else {
-      if (this.frames.length > 0) await this.append(Buffer.concat(this.frames))
+      if (this.frames.length > 0) await this.append(this.nextBatch())
       await this.put(head, 0)
     }
     this.frames = []

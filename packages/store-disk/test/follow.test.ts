@@ -25,6 +25,37 @@ test.each([1, 5000, 65_536, 131_072, 300_000, 3_000_001])('a write of %i bytes i
   for (const { offset, read } of readers) expect((await read).equals(body.subarray(offset)), `from ${offset}`).toBe(true)
 })
 
+// A follower had nothing before 256 KiB had been gathered and written, whatever had come long before: who joined a slow answer was left without it.
+test('what was taken can be read at once, before any of it lies in the file and while it is on its way there', async () => {
+  const store = await openStore(await folder())
+  const body = randomBytes(1_000_000)
+  const writer = store.put('key', meta())
+  const followers: { offset: number; chunks: Uint8Array[]; bytes: number; ended: PromiseWithResolvers<void> }[] = []
+  let written = 0
+  for (const bytes of [1000, 64_536, 1, 130_000, 200_000, 5, 399_000, 205_458]) {
+    const follower = { offset: randomInt(written + 1), chunks: [] as Uint8Array[], bytes: 0, ended: Promise.withResolvers<void>() }
+    followers.push(follower)
+    writer.write(body.subarray(written, written + bytes))
+    written += bytes
+    toSource(writer.readFrom?.(follower.offset) ?? null).start({
+      data: (chunk) => {
+        follower.chunks.push(chunk)
+        follower.bytes += chunk.byteLength
+        return true
+      },
+      end: () => follower.ended.resolve(),
+      error: follower.ended.reject
+    })
+    await vi.waitUntil(() => followers.every(({ bytes: got, offset }) => got === written - offset))
+  }
+  expect(written).toBe(body.length)
+  expect(await writer.commit()).toBe(true)
+  for (const { offset, chunks, ended } of followers) {
+    await ended.promise
+    expect(Buffer.concat(chunks).equals(body.subarray(offset)), `from ${offset}`).toBe(true)
+  }
+})
+
 test('a slow follower reads on after the commit, an overwrite and a delete', async () => {
   const store = await openStore(await folder())
   const body = randomBytes(2 * MIB)
