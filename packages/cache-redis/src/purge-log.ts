@@ -168,6 +168,8 @@ export class RedisPurgeLog implements PurgeLog {
     const { place } = this
     const page = await this.read(place.score)
     const [first] = page.members
+    // Nothing was ever purged, or nothing that anybody here knows of.
+    if (this.known && page.generation === undefined && this.log.size === 0) return
     if (page.generation === undefined || page.generation !== this.generation || first?.text !== place.text || first.score !== place.score) return this.reconcile()
     await this.readOn(page)
     this.foldOld(page.wallMs)
@@ -192,7 +194,7 @@ export class RedisPurgeLog implements PurgeLog {
     try {
       const wanted = new Set(Array.from(this.log.records, encodePurgeRecord))
       const missing = [...wanted].filter((text) => !there.has(text))
-      if (missing.length > 0 || page.generation === undefined) await this.set.add(missing)
+      await this.set.add(missing)
       await this.set.remove([...there].filter((text) => !wanted.has(text)))
     } catch (error) {
       this.isBehind = true

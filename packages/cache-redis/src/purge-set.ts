@@ -46,7 +46,7 @@ export class PurgeSet {
   }
 
   async add(texts: readonly string[]): Promise<void> {
-    for (let at = 0; at === 0 || at < texts.length; at += BATCH) {
+    for (let at = 0; at < texts.length; at += BATCH) {
       await this.guard.run((client) => client.eval(ADD_PURGES, 1, this.key, randomUUID(), ...texts.slice(at, at + BATCH)))
     }
   }
