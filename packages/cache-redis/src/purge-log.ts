@@ -54,6 +54,8 @@ export class RedisPurgeLog implements PurgeLog {
   private generation: string | undefined
   /** The last member that was read. */
   private place = { text: '', score: 0 }
+  /** What Redis said that it has, and has not been read since: a replica that takes over may lack it. */
+  private readonly unseen = new Set<string>()
   /** Redis may lack something that is known here. */
   private isBehind = false
   private pauseMs = FIRST_PAUSE_MS
@@ -118,8 +120,10 @@ export class RedisPurgeLog implements PurgeLog {
     const at = Math.ceil(Math.max(record.at, this.clock.wallMs() + this.leadOfRedisMs) + this.clockMarginMs)
     const counted = { ...record, at }
     void this.log.add(counted)
+    const text = encodePurgeRecord(counted)
     try {
-      await this.set.add([encodePurgeRecord(counted)])
+      await this.set.add([text])
+      this.unseen.add(text)
     } catch (error) {
       this.isBehind = true
       throw error
@@ -166,12 +170,14 @@ export class RedisPurgeLog implements PurgeLog {
   /** Learns what is new, and writes what could not be written before. */
   private async exchange(): Promise<void> {
     const { place } = this
+    const expected = [...this.unseen]
     const page = await this.read(place.score)
     const [first] = page.members
     // Nothing was ever purged, or nothing that anybody here knows of.
     if (this.known && page.generation === undefined && this.log.size === 0) return
     if (page.generation === undefined || page.generation !== this.generation || first?.text !== place.text || first.score !== place.score) return this.reconcile()
     await this.readOn(page)
+    if (expected.some((text) => this.unseen.has(text))) this.isBehind = true
     this.foldOld(page.wallMs)
     if (this.isBehind || page.count > 2 * this.maxRecords + 1) await this.reconcile()
   }
@@ -185,8 +191,10 @@ export class RedisPurgeLog implements PurgeLog {
     if (this.known && nowMs < this.notBeforeMs) return
     this.notBeforeMs = nowMs + this.pauseMs
     this.pauseMs = Math.min(2 * this.pauseMs, LONGEST_PAUSE_MS)
+    const expected = [...this.unseen]
     const page = await this.read(0)
     const there = new Set<string>()
+    for (const text of expected) this.unseen.delete(text)
     this.generation = page.generation
     await this.readOn(page, there)
     this.known = true
@@ -195,6 +203,7 @@ export class RedisPurgeLog implements PurgeLog {
       const wanted = new Set(Array.from(this.log.records, encodePurgeRecord))
       const missing = [...wanted].filter((text) => !there.has(text))
       await this.set.add(missing)
+      for (const text of missing) this.unseen.add(text)
       await this.set.remove([...there].filter((text) => !wanted.has(text)))
     } catch (error) {
       this.isBehind = true
@@ -213,6 +222,7 @@ export class RedisPurgeLog implements PurgeLog {
         const record = score > 0 ? decodePurgeRecord(text) : undefined
         if (record === undefined) continue
         void this.log.add(record)
+        this.unseen.delete(text)
         texts?.add(text)
       }
       if (!page.isFull) return

@@ -26,6 +26,14 @@ async function shared(): Promise<{ redis: Redis; key: string }> {
 const later = Date.now() + 24 * HOUR
 const tag = (value: string, at = later): PurgeRecord => ({ scope: 'tag', value, at, soft: false })
 const hardAt = (log: RedisPurgeLog, value: string): number => log.verdict(sampleMeta({ tags: [value] })).hardAt
+/** Numbers from 0 up to 1, the same ones for the same seed. */
+function generator(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return state / 2 ** 32
+  }
+}
 const never = Number.NEGATIVE_INFINITY
 
 describe('conformance', () => {
@@ -70,6 +78,7 @@ describe('several processes on one Redis', () => {
     await redis.zadd(key, 0.5, 'of a later version')
     for (let i = 0; i < 300; i++) await (logs[i % 2] as RedisPurgeLog).add(tag(`t${i}`, later + i))
     await until('it is bounded', async () => (await redis.zcard(key)) <= 42)
+    await until('both have read all of it', () => logs.every((log) => hardAt(log, 't298') >= later + 298 && hardAt(log, 't299') >= later + 299))
     expect(await redis.zscore(key, 'of a later version')).not.toBeNull()
     const third = await open(redis, key, { maxRecords: 20 })
     for (const log of [...logs, third]) {
@@ -195,6 +204,26 @@ describe('Redis fails', () => {
     await redis.multi().restore(key, 0, copy, 'REPLACE').zadd(key, 4, other).exec()
     await until('nothing is lost', async () => hardAt(one, 'new') === later && (await redis.zscore(key, encodePurgeRecord(tag('lost')))) !== null)
     expect(hardAt(await open(redis, key), 'lost')).toBe(later)
+  })
+
+  // A purge that was lost before its own process had read it again was never written again.
+  test.each([1, 2, 3, 4, 5, 6])('whatever it loses, and however often, no purge is lost: seed %d', async (seed) => {
+    const random = generator(seed)
+    const { redis, key } = await shared()
+    const maxRecords = seed % 2 === 0 ? 20 : 1000
+    const logs: RedisPurgeLog[] = []
+    for (let i = 0; i < 3; i++) logs.push(await open(redis, key, { maxRecords, pollMs: 1 + i * 7 }))
+    for (let i = 0; i < 200; i++) {
+      const added = (logs[Math.floor(random() * 3)] as RedisPurgeLog).add(tag(`t${i}`, later + Math.floor(random() * 200)))
+      if (random() < 0.7) await added
+      const fate = random()
+      if (fate < 0.02) await redis.del(key)
+      else if (fate < 0.1) await redis.zremrangebyrank(key, -Math.ceil(random() * 10), -1)
+      await added
+    }
+    const isKnown = (log: RedisPurgeLog): boolean => Array.from({ length: 200 }, (_, i) => hardAt(log, `t${i}`)).every((at) => at >= later)
+    await until('all know all of it', () => logs.every(isKnown))
+    await until('so does one that is opened then', async () => isKnown(await open(redis, key, { maxRecords })))
   })
 
   test('full: the purge is rejected, counts here, and is written when there is room', async () => {
