@@ -216,6 +216,27 @@ describe('purges', () => {
     seen.resolve()
   })
 
+  // A tier that failed counted as one that had nothing: the answer was the same as for a purge that had been carried out everywhere.
+  test('say that they are partial when a tier could not be seen, and are carried out in the others', async () => {
+    const [near, far] = [new MemoryStore(), new MemoryStore()]
+    const failure = new Error('the store is away')
+    const failing = Object.assign(Object.create(far) as MemoryStore, { sweep: () => Promise.reject(failure) })
+    const told: unknown[] = []
+    const tiers = [
+      { name: 'near', store: near },
+      { name: 'far', store: failing }
+    ]
+    await start({ store: tiered(tiers, { onTierError: (tier, error) => told.push(tier, error) }) })
+    await get('/a')
+    bench.clock.advance(1)
+    version = 2
+    expect(await bench.middleware.purge({ url: 'http://example.org/a' })).toEqual({ touched: 1, partial: true })
+    expect(told).toEqual(['far', failure])
+    // What leads to the variants is left.
+    expect(near.stats().entries).toBe(1)
+    expect(await get('/a')).toContain('version 2')
+  })
+
   test('that are not known yet: the origin is asked before anything is served', async () => {
     let known = false
     const purgeLog: PurgeLog = {
