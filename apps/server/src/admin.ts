@@ -1,7 +1,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import { constantTimeIndexOf } from '@proxy/auth'
 import type { Purge, PurgeResult } from '@proxy/cache'
-import { appendHeader, createHeaders, createRequest, type Handler, type ProxyRequest, plainAddress, readAll, TrustedProxies } from '@proxy/pipeline'
+import { appendHeader, createHeaders, createRequest, type Handler, isProxyError, type ProxyRequest, plainAddress, readAll, TrustedProxies } from '@proxy/pipeline'
 import { type Context, Hono, type MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import type { Settings } from './config/schema.ts'
@@ -75,7 +75,9 @@ export function adminApp({ settings, metrics, state, onError, explain, purge, on
         return context.json(result)
       } catch (error) {
         if (error instanceof TypeError) return context.json({ error: error.message }, 400)
-        throw error
+        if (!isProxyError(error)) throw error
+        context.set('details', { ...(given as Purge), error: error.code })
+        return context.json({ error: `purged in this process only, which goes on trying to record it: ${error.code}` }, 503)
       }
     }
   )

@@ -15,7 +15,7 @@ import { within } from './within.ts'
 /** Everything behind the listeners. */
 export interface Pipelines {
   readonly handler: Handler
-  /** Forgets what the caches of all routes hold of something, or makes it stale. Throws TypeError for a purge that names nothing or too much. */
+  /** Forgets what the caches of all routes hold of something, or makes it stale. Rejects with TypeError for a purge that names nothing or too much, and with ProxyError when it counts in this process but could not be recorded. */
   purge(purge: Purge): Promise<PurgeResult>
   readonly cacheStats: () => { readonly variantsRefused: number }
   /** Answers with why the cache would do what it would do with a request, as JSON. */
@@ -61,6 +61,7 @@ export async function composeProxy(settings: Settings, onStoreFault: OnStoreFaul
         namespace: namespaceOf(route),
         ...cacheOptions(policy),
         ...(settings.observability.cacheDebugHeader !== undefined && { debugHeader: settings.observability.cacheDebugHeader }),
+        purgeLog: stores.purges,
         onStoreError: stores.onCacheError
       })
       caches.push(layer)
@@ -80,7 +81,8 @@ export async function composeProxy(settings: Settings, onStoreFault: OnStoreFaul
     preload: (urls, options) => preload(routeRequests(admitted, prefix), urls, options),
     async purge(purge) {
       const results = await Promise.all(caches.map((layer) => layer.purge(purge)))
-      return { touched: results.reduce((sum, { touched }) => sum + touched, 0) }
+      const touched = results.reduce((sum, result) => sum + result.touched, 0)
+      return results.some(({ partial }) => partial) ? { touched, partial: true } : { touched }
     },
     tierStats: () => stores.cache?.tierStats() ?? [],
     async close(graceMs) {
@@ -106,7 +108,7 @@ function explanation(layer: CacheMiddleware | undefined, namespace: string): Han
   }
 }
 
-function cacheOptions(policy: CachePolicy): Omit<CacheOptions, 'store'> {
+function cacheOptions(policy: CachePolicy): Omit<CacheOptions, 'store' | 'purgeLog'> {
   const { connectError, ...statuses } = policy.negative
   const { contentTypes, heuristic, maxTtl, stale } = policy
   return {

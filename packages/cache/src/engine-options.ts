@@ -22,6 +22,7 @@ export interface EngineOptions {
   readonly maxVariants: number
   readonly stale: StalePolicy
   readonly purges: PurgeLog
+  readonly sweepWaitMs: number
   readonly connectErrorTtlMs: number
   readonly maxObjectBytes: number
   readonly windowBytes: number

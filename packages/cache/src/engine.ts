@@ -18,7 +18,7 @@ import { OtherMethods } from './other-methods.ts'
 import { PartAnswers } from './part-answers.ts'
 import { pass } from './pass.ts'
 import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
-import { MemoryPurgeLog } from './purge-log.ts'
+import { MemoryPurgeLog, type PurgeRecord } from './purge-log.ts'
 import { bodiless, Refresher } from './refresher.ts'
 import type { CacheEntry, GetOptions, StoredMeta } from './store.ts'
 import { StoredParts } from './stored-parts.ts'
@@ -38,9 +38,12 @@ export class CacheEngine {
   private readonly stored: StoredParts
   private readonly partly: PartAnswers
   private readonly explainer: Explainer
+  /** Of the log of purges, when somebody was last sent to the origin. */
+  private purgeRevision: number
 
   constructor(options: EngineOptions) {
     this.options = options
+    this.purgeRevision = options.purges.revision
     this.stored = new StoredParts(options, this.fills)
     this.fetcher = new Fetcher(options, this.fills, this.background, this.stored)
     this.refresher = new Refresher(options, this.fetcher, this.background, this.uncacheable)
@@ -179,6 +182,12 @@ export class CacheEngine {
 
   /** Nothing fresh is stored: ask the origin, or join who is asking already. */
   private forward(found: Found, request: ProxyRequest, next: Handler, control: CacheControl | undefined, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
+    const { revision } = this.options.purges
+    if (revision !== this.purgeRevision) {
+      // Another cache, or another process, has purged something: nobody joins what was asked for before.
+      this.purgeRevision = revision
+      this.fills.forget()
+    }
     const authorized = isAuthorized(request)
     const known = found.stale === undefined ? this.uncacheable.find(found.key, clientKind(request), this.options.clock.monotonicMs()) : undefined
     if (known?.bypass) return this.passMarked(found.key, known, request, next, fwd)
@@ -214,20 +223,45 @@ export class CacheEngine {
     this.background.add(this.fetcher.attempt(() => this.options.store.delete(key, version)))
   }
 
-  /** Forgets, or makes stale, what `purge` names; also what is just being fetched. Counts from when it resolves. */
+  /** Forgets, or makes stale, what `purge` names; also what is just being fetched. Counts from when it resolves. Rejects when the log does. */
   async purge(purge: Purge): Promise<PurgeResult> {
-    const { clock, keys, namespace, purges, store } = this.options
+    const { clock, keys, namespace, purges } = this.options
     const record = purgeRecord(purge, namespace, clock.wallMs(), keys)
     this.fills.forget()
-    await purges.add(record)
+    try {
+      await purges.add(record)
+    } catch (error) {
+      // It may be forgotten with this process: what is removed by then cannot come back.
+      void this.sweep(record)
+      throw error
+    }
+    return this.sweep(record)
+  }
+
+  /** Removes what a purge is about from the store, or counts it. Waits no longer than `sweepWaitMs`, and never rejects: what is not removed is judged when it is found. */
+  private async sweep(record: PurgeRecord): Promise<PurgeResult> {
+    const { onStoreError, store, sweepWaitMs } = this.options
+    if (store.sweep === undefined) return { touched: 0 }
     const judged = new MemoryPurgeLog()
-    await judged.add(record)
+    void judged.add(record)
+    let found = 0
     const matches = (meta: StoredMeta): boolean => {
       const { hardAt, softAt } = judged.verdict(meta)
-      return meta.vary === undefined && Math.max(hardAt, softAt) >= meta.requestTime
+      const isMeant = meta.vary === undefined && Math.max(hardAt, softAt) >= meta.requestTime
+      if (isMeant) found++
+      return isMeant
     }
-    if (store.sweep === undefined) return { touched: 0 }
-    return { touched: await store.sweep(matches, record.soft) }
+    const swept = store.sweep(matches, record.soft).catch((error: unknown) => {
+      onStoreError(error)
+      return undefined
+    })
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(resolve, sweepWaitMs, undefined)
+    })
+    const touched = await Promise.race([swept, late])
+    clearTimeout(timer)
+    return touched === undefined ? { touched: found, partial: true } : { touched }
   }
 
   /** Goes by the cache, for as long as that is right. */

@@ -184,13 +184,15 @@ export class GuardedTier implements ClearedTier {
     }
   }
 
+  /** Rejects when the tier is left out or could not be seen as a whole: what matches may still lie in it. */
   async sweep(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number> {
-    if (this.store.sweep === undefined || this.guard.readBreaker !== 'closed') return 0
+    if (this.store.sweep === undefined) return 0
     try {
+      if (this.guard.readBreaker !== 'closed') throw this.unavailable
       return await this.store.sweep(matches, keep)
     } catch (error) {
       this.guard.failed(error)
-      return 0
+      throw error
     }
   }
 

@@ -59,6 +59,8 @@ export interface CacheOptions {
   readonly keepStaleMs?: number
   /** Where purges are noted: one that outlives the process, for stores that do. Default: in memory, of this cache alone. */
   readonly purgeLog?: PurgeLog
+  /** How long a purge waits for the store to be walked through before it tells what was found by then. The walk goes on. Milliseconds. Default 10 s. */
+  readonly sweepWaitMs?: number
   /** Name of a response field that tells at length, as JSON, what was known of the request and why it was answered as it was. For the operator: it shows keys, tags and lifetimes. Default: none. */
   readonly debugHeader?: string
   readonly clock?: Clock
@@ -77,7 +79,7 @@ export interface CacheMiddleware extends Middleware {
   /** Resolves when the fills and store writes under way have ended. For an orderly end, before the store is closed. */
   drain(): Promise<void>
   stats(): CacheStats
-  /** Forgets what is stored, or makes it stale, for this cache's namespace. What is being fetched meanwhile counts as well. Throws TypeError for a purge that names nothing or too much. */
+  /** Forgets what is stored, or makes it stale, for this cache's namespace. What is being fetched meanwhile counts as well. Rejects with TypeError for a purge that names nothing or too much, and when the log cannot keep it: it counts in this process all the same. */
   purge(purge: Purge): Promise<PurgeResult>
   /** Why a request would be a hit, a miss, passed on or revalidated, now; nothing is done. With an answer of the origin: also whether that may be stored, and why not. */
   explain(request: ProxyRequest, response?: Pick<ProxyResponse, 'status' | 'headers'>): Promise<Explanation>
@@ -131,6 +133,7 @@ export function cache(options: CacheOptions): CacheMiddleware {
       ifErrorMs: amount('stale.ifErrorMs', options.stale?.ifErrorMs, 0)
     },
     purges: options.purgeLog ?? new MemoryPurgeLog(),
+    sweepWaitMs: amount('sweepWaitMs', options.sweepWaitMs, 10_000),
     connectErrorTtlMs: amount('connectErrorMs', negative?.connectErrorMs, 0),
     maxObjectBytes: amount('maxObjectBytes', options.maxObjectBytes, 64 * 1024 * 1024),
     windowBytes: amount('windowBytes', options.windowBytes, 1024 * 1024),

@@ -17,6 +17,8 @@ export interface Purge {
 export interface PurgeResult {
   /** Stored responses that were found and removed, or made stale. What is in a store that cannot be walked through is not counted, and is not served either. */
   readonly touched: number
+  /** Not every store had been seen when the answer was due (`sweepWaitMs`), or one failed. The purge counts all the same; `touched` is what was found by then. */
+  readonly partial?: true
 }
 
 /** The record of a purge. Throws TypeError when it says nothing, too much, or what no stored URL can be. */

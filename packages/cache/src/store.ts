@@ -21,7 +21,7 @@ export interface CacheStore {
   delete(key: string, version?: string): Promise<boolean>
   /**
    * Removes every entry for which `matches` says so, or (`keep`) only counts them, in the background and without holding anybody up. Resolves to how many they
-   * were. Absent where a store cannot be walked through: purges hold without it.
+   * were; rejects when it could not see all of them. Absent where a store cannot be walked through: purges hold without it.
    */
   sweep?(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number>
   /** Waits for writes under way, within the store's own deadline, and lets go of connections and timers. The store is not used afterwards. */

@@ -148,8 +148,14 @@ class Tiers implements TieredStore {
   }
 
   async sweep(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number> {
-    const counts = await Promise.all(this.tiers.map((tier) => tier.sweep(matches, keep)))
-    return counts.reduce((sum, count) => sum + count, 0)
+    // One that fails keeps none of the others from being swept.
+    const swept = await Promise.allSettled(this.tiers.map((tier) => tier.sweep(matches, keep)))
+    let count = 0
+    for (const result of swept) {
+      if (result.status === 'rejected') throw result.reason
+      count += result.value
+    }
+    return count
   }
 
   async close(): Promise<void> {

@@ -16,7 +16,7 @@ const examples = readmeExamples(new URL('../README.md', import.meta.url), async 
 )
 
 test('every block of code is an example that is run here', () => {
-  expect(examples.names).toEqual(['alone', 'node', 'express', 'hono', 'explain', 'preload', 'tiers', 'conformance'])
+  expect(examples.names).toEqual(['alone', 'node', 'express', 'hono', 'explain', 'preload', 'tiers', 'conformance', 'purgeLog'])
 })
 
 test('alone', async () => {
@@ -92,6 +92,8 @@ test('preload', async () => {
 describe('a store of your own', async () => {
   await examples.run('conformance')
   test('the suite has cases', () => expect(cases.length).toBeGreaterThan(40))
+  await examples.run('purgeLog')
+  test('that of purge logs too', () => expect(cases.filter(([name]) => name.includes('purge')).length).toBeGreaterThan(10))
   for (const [name, run] of cases) test(name, run)
 })
 
