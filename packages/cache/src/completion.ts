@@ -5,7 +5,7 @@ import { type StoredParts, strongTag, wholeFields } from './stored-parts.ts'
 
 /** Asks for what is missing of a part that is stored, and puts the two together (RFC 9111 section 3.4). Undefined when they do not fit. */
 export async function complete(parts: StoredParts, key: string, request: ProxyRequest, next: Handler, plain: HeaderMap): Promise<ProxyResponse | undefined> {
-  const part = await parts.find(key, 'all')
+  const part = await parts.find(key, 'all', undefined)
   if (part === undefined) return undefined
   const { entry, range } = part
   const tag = strongTag(entry.meta.headers)

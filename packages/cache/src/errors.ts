@@ -1,4 +1,4 @@
-import { ProxyError } from '@proxy/pipeline'
+import { ProxyError, toProxyError } from '@proxy/pipeline'
 
 /** The request wants no answer but a stored one, and there is none (RFC 9111 section 5.2.1.7). */
 export function onlyIfCached(): ProxyError {
@@ -54,4 +54,10 @@ export function tierTimedOut(tier: string, timeoutMs: number): ProxyError {
 /** A tier has failed too often, or does not keep up, and is not asked for a while. */
 export function tierOut(tier: string): ProxyError {
   return new ProxyError(`tier ${tier} is left out for a while`, { code: 'TIER_UNAVAILABLE', status: 503, source: 'proxy' })
+}
+
+/** No answer was to be had: from the origin, or for want of one that could be asked. */
+export function isUnreachable(error: unknown): boolean {
+  const { source, status } = toProxyError(error)
+  return source !== 'client' && status >= 502 && status <= 504
 }

@@ -178,7 +178,7 @@ export class Explainer {
     if (held) return { decision: 'revalidate', because: judgement }
     if (request.method === 'HEAD') return { decision: 'pass', because: 'method' }
     if (!part) return { decision: 'fetch', because: miss }
-    const found = await parts.find(key, 'none')
+    const found = await parts.find(key, 'none', control)
     found?.entry.discard()
     return { decision: 'fetch', because: found === undefined ? 'range' : 'partial' }
   }

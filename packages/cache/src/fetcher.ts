@@ -6,6 +6,7 @@ import { ttlSeconds } from './cache-status.ts'
 import { complete } from './completion.ts'
 import { addValidators, confirms, hasValidator, removeConditions } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
+import { isUnreachable } from './errors.ts'
 import type { Fill, FillOutcome, Fills } from './fill.ts'
 import { currentAgeMs, initialAgeMs, lifetimeMs, responseControl } from './freshness.ts'
 import { variantKey, varyFields } from './key.ts'
@@ -311,12 +312,6 @@ const noWriter: CacheWriter = {
   commit: () => Promise.resolve(false),
   abort() {},
   failed: true
-}
-
-/** No answer was to be had: from the origin, or for want of one that could be asked. */
-function isUnreachable(error: unknown): boolean {
-  const { source, status } = toProxyError(error)
-  return source !== 'client' && status >= 502 && status <= 504
 }
 
 function declaredLength(headers: Readonly<HeaderMap>): number | undefined {

@@ -6,12 +6,14 @@ import { addCacheStatus, type ForwardReason, forwardedStatus } from './cache-sta
 import { addValidators, confirms, hasValidator, ifRangeHolds } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { EntryAnswers } from './entry-answers.ts'
+import { isUnreachable } from './errors.ts'
 import type { Fetcher, Found } from './fetcher.ts'
-import { currentAgeMs, isFresh } from './freshness.ts'
+import { currentAgeMs } from './freshness.ts'
 import { Prepared } from './prepared.ts'
 import { contentRange, requestedRange } from './range.ts'
 import type { Times } from './record.ts'
 import { bodiless, type Refresher } from './refresher.ts'
+import { isServerError } from './staleness.ts'
 import type { CacheEntry } from './store.ts'
 import { isUnconditional, type StoredParts, strongTag } from './stored-parts.ts'
 
@@ -35,7 +37,7 @@ export class PartAnswers {
   /** `uncacheable`: lately the whole was not to be stored. */
   async answer(found: Found, request: ProxyRequest, next: Handler, fwd: ForwardReason, control: CacheControl | undefined, uncacheable: boolean): Promise<ProxyResponse> {
     const { fetcher, options, refresher } = this.parts
-    const { stale } = found
+    let { stale } = found
     if (stale === undefined) {
       const stored = await this.fromStored(found.key, request, control)
       if (stored !== undefined) return stored
@@ -53,8 +55,18 @@ export class PartAnswers {
     try {
       response = await next(asked)
     } catch (error) {
-      stale?.discard()
+      const instead = isUnreachable(error) ? await this.standingIn(stale, found.key, request, fwd, undefined) : undefined
+      if (instead === undefined) stale?.discard()
+      else if (instead !== 'gone') return instead
       throw error
+    }
+    if (isServerError(response.status)) {
+      const instead = await this.standingIn(stale, found.key, request, fwd, response.status)
+      if (instead === 'gone') stale = undefined
+      else if (instead !== undefined) {
+        discardBody(response.body)
+        return instead
+      }
     }
     let times = { requestTime, responseTime: options.clock.wallMs() }
     if (response.status === 304 && stale !== undefined && isUnconditional(request) && mayStore) {
@@ -66,6 +78,19 @@ export class PartAnswers {
       times = { requestTime: again, responseTime: options.clock.wallMs() }
     } else stale?.discard()
     return mayStore ? this.kept(found, request, response, times, fwd, authorized) : this.passed(response, fwd, 'request-no-store')
+  }
+
+  /** The part of a stale response, where the origin has failed and it may be used. `gone`: its bytes were not to be had. */
+  private async standingIn(stale: CacheEntry | undefined, key: string, request: ProxyRequest, fwd: ForwardReason, status: number | undefined): Promise<ProxyResponse | 'gone' | undefined> {
+    const { answers, fetcher, options, refresher } = this.parts
+    if (stale === undefined || !fetcher.mayStandIn(stale, status)) return undefined
+    refresher.leaveAlone(key, status)
+    try {
+      return await answers.stale(stale, request, { fwd, detail: 'stale-if-error', ...(status !== undefined && { fwdStatus: status }) }, key)
+    } catch (error) {
+      options.onStoreError(error)
+      return 'gone'
+    }
   }
 
   /** The fields to ask with. A client without conditions of its own gets its part from the store, if the origin says that what is stored still holds. */
@@ -112,14 +137,14 @@ export class PartAnswers {
   /** From a part that is stored and fresh, if it has all the bytes. */
   private async fromStored(key: string, request: ProxyRequest, control: CacheControl | undefined): Promise<ProxyResponse | undefined> {
     const { options, stored } = this.parts
-    const part = await stored.find(key, 'all')
+    const part = await stored.find(key, 'all', control)
     if (part === undefined) return undefined
-    const { entry, meta, range: held } = part
+    const { entry, isFresh, meta, range: held } = part
     const asked = requestedRange(request.headers, held.total)
     const prepared = new Prepared(meta, options)
     const ageMs = currentAgeMs(meta, options.clock.wallMs())
     const isHeld = typeof asked === 'object' && 'start' in asked && asked.start >= held.start && asked.end <= held.end
-    if (!isHeld || !isUnconditional(request) || !ifRangeHolds(request.headers, meta.headers) || !isFresh(prepared.lifetimeMs, ageMs, control)) {
+    if (!isHeld || !isUnconditional(request) || !ifRangeHolds(request.headers, meta.headers) || !isFresh) {
       entry.discard()
       return undefined
     }

@@ -1,4 +1,5 @@
 import { createHeaders, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
+import type { CacheControl } from './cache-control.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { Fills } from './fill.ts'
 import { currentAgeMs } from './freshness.ts'
@@ -18,6 +19,8 @@ export interface StoredPart {
   readonly range: ContentRange
   /** Its metadata as that of the whole, by which it is judged. */
   readonly meta: StoredMeta
+  /** May be used without asking the origin. */
+  readonly isFresh: boolean
 }
 
 /**
@@ -46,8 +49,8 @@ export class StoredParts {
     return this.known.get(key) === true
   }
 
-  /** Its owner opens or discards it. */
-  async find(key: string, body: 'none' | 'all'): Promise<StoredPart | undefined> {
+  /** For a request with these directives. Whoever gets it opens or discards it. */
+  async find(key: string, body: 'none' | 'all', control: CacheControl | undefined): Promise<StoredPart | undefined> {
     if (!this.has(key)) return undefined
     const { clock, onStoreError, purges, stale, store } = this.options
     try {
@@ -60,10 +63,8 @@ export class StoredParts {
       const meta = { ...entry.meta, status: 200 }
       const now = clock.wallMs()
       const judgement: Judgement =
-        range === undefined || this.fills.isOutdated(entry.meta)
-          ? 'gone'
-          : judge(meta, new Prepared(meta, this.options), { control: undefined, ageMs: currentAgeMs(meta, now), now, purges, policy: stale })
-      if (judgement !== 'gone' && judgement !== 'purged') return { entry, range: range as ContentRange, meta }
+        range === undefined || this.fills.isOutdated(entry.meta) ? 'gone' : judge(meta, new Prepared(meta, this.options), { control, ageMs: currentAgeMs(meta, now), now, purges, policy: stale })
+      if (judgement !== 'gone' && judgement !== 'purged') return { entry, range: range as ContentRange, meta, isFresh: judgement === 'fresh' }
       entry.discard()
       await this.remove(key)
     } catch (error) {

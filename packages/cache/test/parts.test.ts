@@ -125,6 +125,17 @@ describe('a part', () => {
     expect(origin.requests.length).toBe(4)
   })
 
+  // It was looked at for its age alone.
+  test('that was softly purged is asked for again', async () => {
+    const { clock, middleware, origin } = await start()
+    await range('0-99')
+    clock.advance(1)
+    await middleware.purge({ url: 'http://example.org/v', soft: true })
+    clock.advance(1)
+    await range('0-99')
+    expect(origin.requests.length).toBe(2)
+  })
+
   test.each<[string, OriginOptions]>([
     ['without a strong validator', { etag: '' }],
     ['with a weak one', { etag: 'W/"v1"' }],
@@ -303,6 +314,26 @@ describe('a stale response of which a part is asked for', () => {
     clock.advance(61_000)
     expect((await range('5-9')).status).toBe(206)
     expect(origin.requests.length).toBe(3)
+  })
+
+  test.each([503, undefined])('and an origin that fails (%s): the part of what is stale stands in where it may', async (status) => {
+    let fails = false
+    const { clock, get, middleware } = await start(
+      (incoming, outgoing) => {
+        if (!fails) fileServer()(incoming, outgoing)
+        else if (status === undefined) incoming.socket.destroy()
+        else outgoing.writeHead(status).end('no')
+      },
+      { stale: { ifErrorMs: 10_000, ifUnreachableMs: 10_000 } }
+    )
+    await get('/v')
+    await middleware.drain()
+    fails = true
+    clock.advance(65_000)
+    const answer = await range('5-9')
+    expect([answer.status, answer.body.equals(bytes.subarray(5, 10)), answer.cacheStatus]).toEqual([206, true, expect.stringContaining('detail=stale-if-error')])
+    clock.advance(10_000)
+    expect((await range('5-9')).status).toBe(status ?? 502)
   })
 
   // It was confirmed, its bytes did not open, and the client was refused.
