@@ -13,6 +13,7 @@ import { Fills } from './fill.ts'
 import { FillAnswers } from './fill-answers.ts'
 import { currentAgeMs } from './freshness.ts'
 import { judge } from './judgement.ts'
+import { Keeper } from './keeper.ts'
 import { variantKey } from './key.ts'
 import { OtherMethods } from './other-methods.ts'
 import { PartAnswers } from './part-answers.ts'
@@ -29,6 +30,7 @@ export class CacheEngine {
   private readonly options: EngineOptions
   private readonly fills = new Fills()
   private readonly background = new Background()
+  private readonly keeper: Keeper
   private readonly fetcher: Fetcher
   private readonly uncacheable = new Uncacheable()
   private readonly refresher: Refresher
@@ -45,13 +47,14 @@ export class CacheEngine {
     this.options = options
     this.purgeRevision = options.purges.revision
     this.stored = new StoredParts(options, this.fills)
-    this.fetcher = new Fetcher(options, this.fills, this.background, this.stored)
+    this.keeper = new Keeper(options, this.fills, this.background, this.stored)
+    this.fetcher = new Fetcher(options, this.fills, this.background, this.stored, this.keeper)
     this.refresher = new Refresher(options, this.fetcher, this.background, this.uncacheable)
-    this.others = new OtherMethods(options, this.fills, this.fetcher, this.background, this.stored)
+    this.others = new OtherMethods(options, this.fills, this.keeper, this.background, this.stored)
     this.answers = new EntryAnswers(options)
-    const { answers, background, fetcher, fills, refresher, stored, uncacheable } = this
-    this.partly = new PartAnswers({ options, fetcher, refresher, background, answers, stored })
-    this.explainer = new Explainer({ options, fills, fetcher, answers, uncacheable, parts: stored })
+    const { answers, background, fetcher, fills, keeper, refresher, stored, uncacheable } = this
+    this.partly = new PartAnswers({ options, fetcher, keeper, refresher, background, answers, stored })
+    this.explainer = new Explainer({ options, fills, keeper, answers, uncacheable, parts: stored })
     this.filled = new FillAnswers({
       options,
       fills,
@@ -73,7 +76,7 @@ export class CacheEngine {
   }
 
   stats(): { readonly fills: number; readonly variantsRefused: number } {
-    return { fills: this.fills.size, variantsRefused: this.fetcher.variants.refused }
+    return { fills: this.fills.size, variantsRefused: this.keeper.variants.refused }
   }
 
   /** What would be done with a request, and why. With an answer of the origin, also whether it may be stored. */
@@ -191,8 +194,8 @@ export class CacheEngine {
     const authorized = isAuthorized(request)
     const known = found.stale === undefined ? this.uncacheable.find(found.key, clientKind(request), this.options.clock.monotonicMs()) : undefined
     if (known?.bypass) return this.passMarked(found.key, known, request, next, fwd)
-    if (found.index !== undefined && found.stale === undefined && this.fetcher.variants.isFull(found.base, this.options.clock.monotonicMs())) {
-      this.fetcher.variants.refused++
+    if (found.index !== undefined && found.stale === undefined && this.keeper.variants.isFull(found.base, this.options.clock.monotonicMs())) {
+      this.keeper.variants.refused++
       return this.pass(request, next, fwd, 'too-many-variants')
     }
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
@@ -220,7 +223,7 @@ export class CacheEngine {
   }
 
   private remove(key: string, version: string): void {
-    this.background.add(this.fetcher.attempt(() => this.options.store.delete(key, version)))
+    this.background.add(this.keeper.attempt(() => this.options.store.delete(key, version)))
   }
 
   /** Forgets, or makes stale, what `purge` names; also what is just being fetched. Counts from when it resolves. Rejects when the log does. */
@@ -268,7 +271,7 @@ export class CacheEngine {
   private async passMarked(key: string, mark: Mark, request: ProxyRequest, next: Handler, fwd: ForwardReason): Promise<ProxyResponse> {
     request.exchange.set(cacheResult, 'miss')
     const response = await next(request)
-    if (this.fetcher.isStorable(request, response)) this.uncacheable.forget(key)
+    if (this.keeper.isStorable(request, response)) this.uncacheable.forget(key)
     addCacheStatus(response.headers, forwardedStatus(this.options.name, { fwd, detail: mark.reason }))
     return response
   }

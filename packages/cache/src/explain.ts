@@ -3,10 +3,10 @@ import { clientKind, isAuthorized } from './authorized.ts'
 import { type CacheControl, parseCacheControl, requestControl } from './cache-control.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { EntryAnswers } from './entry-answers.ts'
-import type { Fetcher } from './fetcher.ts'
 import type { Fills } from './fill.ts'
 import { currentAgeMs, type FreshnessPolicy, initialAgeMs, responseControl, type Timed } from './freshness.ts'
 import { type Judgement, judge } from './judgement.ts'
+import type { Keeper } from './keeper.ts'
 import { variantKey } from './key.ts'
 import { type NotStoredReason, storability } from './storability.ts'
 import type { CacheEntry, StoredMeta } from './store.ts'
@@ -60,7 +60,7 @@ export type AnswerExplanation = { readonly stored: true; readonly lifetimeMs: nu
 export interface ExplainerParts {
   readonly options: EngineOptions
   readonly fills: Fills
-  readonly fetcher: Fetcher
+  readonly keeper: Keeper
   readonly answers: EntryAnswers
   readonly uncacheable: Uncacheable
   readonly parts: StoredParts
@@ -161,7 +161,7 @@ export class Explainer {
     control: CacheControl | undefined,
     storeError: string | undefined
   ): Promise<Pick<Explanation, 'decision' | 'because'>> {
-    const { fetcher, fills, options, parts, uncacheable } = this.parts
+    const { fills, keeper, options, parts, uncacheable } = this.parts
     const judgement = stored?.judgement
     if (judgement === 'fresh') return { decision: 'hit', because: judgement }
     if (judgement === 'stale-while-revalidate' || judgement === 'max-stale') return { decision: 'stale', because: judgement }
@@ -171,7 +171,7 @@ export class Explainer {
     const mark = uncacheable.find(key, clientKind(request), now)
     if (mark?.bypass) return { decision: 'pass', because: 'uncacheable' }
     const held = judgement === 'stale' || judgement === 'request'
-    if (index !== undefined && !held && fetcher.variants.isFull(base, now)) return { decision: 'pass', because: 'too-many-variants' }
+    if (index !== undefined && !held && keeper.variants.isFull(base, now)) return { decision: 'pass', because: 'too-many-variants' }
     const part = request.headers.range !== undefined
     if (!part && !isAuthorized(request) && !control?.noCache && mark === undefined && fills.find(key) !== undefined) return { decision: 'join', because: miss }
     if (control?.noStore) return { decision: 'pass', because: 'no-store' }

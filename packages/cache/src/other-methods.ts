@@ -3,9 +3,9 @@ import { isAuthorized } from './authorized.ts'
 import type { Background } from './background.ts'
 import { addCacheStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
 import type { EngineOptions } from './engine-options.ts'
-import type { Fetcher } from './fetcher.ts'
 import type { Fills } from './fill.ts'
 import { explicitLifetimeMs, initialAgeMs, responseControl } from './freshness.ts'
+import type { Keeper } from './keeper.ts'
 import { changedKeys, sameOriginTarget } from './key.ts'
 import { pass } from './pass.ts'
 import { renewedRecord, type Times } from './record.ts'
@@ -19,15 +19,15 @@ const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRA
 export class OtherMethods {
   private readonly options: EngineOptions
   private readonly fills: Fills
-  private readonly fetcher: Fetcher
+  private readonly keeper: Keeper
   private readonly background: Background
   private readonly parts: StoredParts
 
-  constructor(options: EngineOptions, fills: Fills, fetcher: Fetcher, background: Background, parts: StoredParts) {
+  constructor(options: EngineOptions, fills: Fills, keeper: Keeper, background: Background, parts: StoredParts) {
     this.parts = parts
     this.options = options
     this.fills = fills
-    this.fetcher = fetcher
+    this.keeper = keeper
     this.background = background
   }
 
@@ -41,7 +41,7 @@ export class OtherMethods {
     if (response.status >= 200 && response.status < 400 && !safeMethods.has(request.method)) {
       for (const base of changedKeys(keys, request, response.headers)) {
         this.fills.invalidate(base)
-        await this.fetcher.attempt(() => store.delete(base))
+        await this.keeper.attempt(() => store.delete(base))
         await this.parts.remove(base)
         // Who looked it up while it was being removed may have found the index of its variants, and would write that back.
         this.fills.invalidate(base)
@@ -67,7 +67,7 @@ export class OtherMethods {
     const { keys, name } = this.options
     const base = keys.key(request)
     const nothing = { base, key: base, index: undefined, since: this.fills.invalidatedCount, stale: undefined, fresh: false }
-    const outcome = this.fetcher.keepWhole(nothing, request, response, times, isAuthorized(request))
+    const outcome = this.keeper.keepWhole(nothing, request, response, times, isAuthorized(request))
     const stored = outcome.kind === 'shared' && outcome.stored
     const headers = outcome.kind === 'shared' ? createHeaders(outcome.headers) : response.headers
     addCacheStatus(headers, forwardedStatus(name, { fwd: 'method', stored }))
@@ -85,7 +85,7 @@ export class OtherMethods {
     const renewed = renewedRecord(this.options, meta, withoutCacheStatus(response.headers), { requestTime, responseTime: clock.wallMs() })
     // It may have become private, or not to be stored, since.
     const holds = describes(response.headers, meta.headers, meta.length) && storability({ ...renewed, method: 'GET', authorized: false, requestNoStore: false }, this.options.freshness).store
-    this.background.add(this.fetcher.attempt(() => (holds ? store.touch(key, version, renewed) : store.delete(key, version))))
+    this.background.add(this.keeper.attempt(() => (holds ? store.touch(key, version, renewed) : store.delete(key, version))))
     return response
   }
 }

@@ -9,6 +9,7 @@ import type { EntryAnswers } from './entry-answers.ts'
 import { isUnreachable } from './errors.ts'
 import type { Fetcher, Found } from './fetcher.ts'
 import { currentAgeMs } from './freshness.ts'
+import type { Keeper } from './keeper.ts'
 import { Prepared } from './prepared.ts'
 import { contentRange, requestedRange } from './range.ts'
 import type { Times } from './record.ts'
@@ -20,6 +21,7 @@ import { isUnconditional, type StoredParts, strongTag } from './stored-parts.ts'
 export interface PartAnswersParts {
   readonly options: EngineOptions
   readonly fetcher: Fetcher
+  readonly keeper: Keeper
   readonly refresher: Refresher
   readonly background: Background
   readonly answers: EntryAnswers
@@ -113,16 +115,16 @@ export class PartAnswers {
     fwd: ForwardReason,
     authorized: boolean
   ): Promise<ProxyResponse | undefined> {
-    const { answers, background, fetcher, options } = this.parts
+    const { answers, background, keeper, options } = this.parts
     const { key, stale } = found
-    const remove = (): void => background.add(fetcher.attempt(() => options.store.delete(key, stale.version)))
+    const remove = (): void => background.add(keeper.attempt(() => options.store.delete(key, stale.version)))
     // It may speak of another representation than the one that is stored.
     if (!confirms(headers, stale.meta.headers)) {
       stale.discard()
       remove()
       return undefined
     }
-    const meta = fetcher.confirmPart(found, stale, headers, times, authorized)
+    const meta = keeper.confirmPart(found, stale, headers, times, authorized)
     try {
       const answer = await answers.revalidated(stale, meta, request, { fwd, fwdStatus: 304 }, key)
       request.exchange.set(cacheResult, 'revalidated')
@@ -163,7 +165,7 @@ export class PartAnswers {
 
   /** Stores what the origin gave, as far as that may be: the whole where it is the whole, or a part that others can be put to. */
   private kept(found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, fwd: ForwardReason, authorized: boolean): ProxyResponse {
-    const { fetcher, options } = this.parts
+    const { keeper, options } = this.parts
     const { status, headers } = response
     const range = status === 206 ? contentRange(headers) : undefined
     const declared = headers['content-length']
@@ -171,8 +173,8 @@ export class PartAnswers {
     const isWhole = status === 200 || (isAsSaid && range.start === 0 && range.end === range.total - 1)
     if (!isWhole && !(isAsSaid && strongTag(headers) !== undefined)) return this.passed(response, fwd, 'range')
     const outcome = isWhole
-      ? fetcher.keepWhole(found, request, response, times, authorized, range?.total)
-      : fetcher.keepPart(found, request, response, times, authorized, range as NonNullable<typeof range>)
+      ? keeper.keepWhole(found, request, response, times, authorized, range?.total)
+      : keeper.keepPart(found, request, response, times, authorized, range as NonNullable<typeof range>)
     if (outcome.kind !== 'shared') return this.passed(response, fwd, outcome.kind === 'unshared' && outcome.reason !== 'status' ? outcome.reason : 'range')
     const own = createHeaders(headers)
     addCacheStatus(own, forwardedStatus(options.name, { fwd, stored: outcome.stored, ttl: outcome.ttlSeconds, ...(isWhole ? {} : { detail: 'part' }) }))
