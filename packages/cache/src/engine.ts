@@ -113,7 +113,8 @@ export class CacheEngine {
       if (mark?.bypass) return this.passMarked(base, mark, request, next, 'uri-miss')
     }
     const { invalidatedCount, storedCount } = this.fills
-    const want = method === 'HEAD' || headers.range !== undefined ? metaOnly : undefined
+    // A client that has a copy mostly hears that it still holds.
+    const want = method === 'HEAD' || headers.range !== undefined || headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined ? metaOnly : undefined
     let key = base
     let index: StoredMeta | undefined
     let entry: CacheEntry | undefined

@@ -318,3 +318,24 @@ describe('ranges', () => {
     expect([answer.status, answer.body.toString()]).toEqual([404, 'nothing here'])
   })
 })
+
+// Of 100 clients that were told 304, each had the whole body read from the disk.
+test('where a client has conditions, the body is not asked for before it is wanted', async () => {
+  const started = await startBench((_, response) => response.writeHead(200, { 'cache-control': 'max-age=60', etag: '"a"' }).end('hello'))
+  try {
+    await started.get('/a')
+    const wanted: unknown[] = []
+    const { inner } = started.store
+    const get = inner.get.bind(inner)
+    inner.get = (key, want) => {
+      wanted.push(want?.body)
+      return get(key, want)
+    }
+    expect((await started.get('/a', { 'if-none-match': '"a"' })).status).toBe(304)
+    expect((await started.get('/a', { 'if-none-match': '"b"' })).body.toString()).toBe('hello')
+    expect((await started.get('/a')).status).toBe(200)
+    expect(wanted).toEqual(['none', 'none', undefined])
+  } finally {
+    await started.close()
+  }
+})
