@@ -1,3 +1,3 @@
 import { library } from '../../tsup.base.ts'
 
-export default library(['src/index.ts', 'src/conformance.ts', 'src/blocks.ts'])
+export default library(['src/index.ts', 'src/conformance.ts', 'src/blocks.ts', 'src/purging.ts'])

@@ -1,7 +1,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import { constantTimeIndexOf } from '@proxy/auth'
 import type { Purge, PurgeResult } from '@proxy/cache'
-import { plainAddress, TrustedProxies } from '@proxy/pipeline'
+import { appendHeader, createHeaders, createRequest, type Handler, isProxyError, type ProxyRequest, plainAddress, readAll, TrustedProxies } from '@proxy/pipeline'
 import { type Context, Hono, type MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import type { Settings } from './config/schema.ts'
@@ -14,6 +14,8 @@ export interface AdminOptions {
   /** `ready` once every listener listens, until the server is told to end. */
   readonly state: () => 'starting' | 'ready' | 'draining'
   readonly onError: (error: unknown) => void
+  /** Answers with JSON. */
+  readonly explain: Handler
   readonly purge: (purge: Purge) => Promise<PurgeResult>
   /** Told of every call that changes something, whether it was let in or not. */
   readonly onAudit: (call: AuditedCall) => void
@@ -36,7 +38,7 @@ const MAX_PURGE_BYTES = 16 * 1024
 const loopback = ['127.0.0.0/8', '::1']
 
 /** The server's own pages, all below `admin.prefix`: health and readiness for everybody, the rest for those who are let in, what changes something for those with the key. */
-export function adminApp({ settings, metrics, state, onError, purge, onAudit }: AdminOptions): Hono<Env> {
+export function adminApp({ settings, metrics, state, onError, explain, purge, onAudit }: AdminOptions): Hono<Env> {
   const app = new Hono<Env>().basePath(settings.admin.prefix)
   app.use(async (context, next) => {
     context.header('cache-control', 'no-store')
@@ -50,6 +52,13 @@ export function adminApp({ settings, metrics, state, onError, purge, onAudit }: 
   if (metrics !== undefined) {
     app.get('/metrics', guard(settings), async (context) => context.body(await metrics.render(), 200, { 'content-type': metrics.contentType }))
   }
+  app.get('/explain', guard(settings), async (context) => {
+    const request = explainedRequest(new URL(context.req.url).searchParams)
+    if (typeof request === 'string') return context.json({ error: request }, 400)
+    const { status, body } = await explain(request)
+    if (status !== 200) return context.json({ error: status === 404 ? 'no route leads there' : 'the path leads to different routes as sent and as decoded' }, status === 404 ? 404 : 400)
+    return context.body(String(await readAll(body, 1024 * 1024)), 200, { 'content-type': 'application/json' })
+  })
   app.post(
     '/purge',
     audited('purge', onAudit),
@@ -66,12 +75,14 @@ export function adminApp({ settings, metrics, state, onError, purge, onAudit }: 
         return context.json(result)
       } catch (error) {
         if (error instanceof TypeError) return context.json({ error: error.message }, 400)
-        throw error
+        if (!isProxyError(error)) throw error
+        context.set('details', { ...(given as Purge), error: error.code })
+        return context.json({ error: `purged in this process only, which goes on trying to record it: ${error.code}` }, 503)
       }
     }
   )
   app.all('/purge', (context) => context.json({ error: 'method not allowed' }, 405, { allow: 'POST' }))
-  for (const path of ['/health', '/ready', ...(metrics === undefined ? [] : ['/metrics'])]) {
+  for (const path of ['/health', '/ready', '/explain', ...(metrics === undefined ? [] : ['/metrics'])]) {
     app.all(path, (context) => context.json({ error: 'method not allowed' }, 405, { allow: 'GET, HEAD' }))
   }
   app.notFound((context) => context.json({ error: 'not found' }, 404))
@@ -120,6 +131,20 @@ function audited(action: string, onAudit: AdminOptions['onAudit']): MiddlewareHa
     await next()
     onAudit({ action, peer: plainAddress(context.env.incoming.socket.remoteAddress), status: context.res.status, details: context.get('details') })
   }
+}
+
+/** The request that a call of `/explain` asks about, or what is wrong with it: `?url=https://…&method=HEAD&header=accept:image/avif`. */
+function explainedRequest(parameters: URLSearchParams): ProxyRequest | string {
+  const text = parameters.get('url') ?? ''
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:')) return 'url must be a whole URL such as https://images.example.org/a.png'
+  const headers = createHeaders()
+  for (const line of parameters.getAll('header')) {
+    const match = /^([\w!#$%&'*+.^`|~-]+):[ \t]*([^\r\n]*)$/.exec(line)
+    if (match === null) return `header must be a field such as "accept: image/avif", not ${JSON.stringify(line)}`
+    appendHeader(headers, (match[1] as string).toLowerCase(), match[2] as string)
+  }
+  return createRequest({ method: parameters.get('method') ?? 'GET', scheme: url.protocol === 'http:' ? 'http' : 'https', authority: url.host, target: url.pathname + url.search, headers })
 }
 
 /** What is wrong with the body of a purge, apart from its values. */

@@ -1,6 +1,8 @@
+import type { TierStats } from '@proxy/cache'
 import { cacheResult, type ProxyRequest, upstreamName, upstreamResult } from '@proxy/pipeline'
 import { Counter, Gauge, Registry } from 'prom-client'
 import { Durations } from './durations.ts'
+import { addTierMetrics } from './tier-metrics.ts'
 import { startedMs } from './trace.ts'
 
 const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'QUERY', 'CONNECT'])
@@ -30,6 +32,8 @@ export class Metrics {
   private readonly storeErrors = new Tally()
   private readonly upstreams = new Map<string, Tally>()
   private inFlight = 0
+  private cacheStats: () => { readonly variantsRefused: number } = () => ({ variantsRefused: 0 })
+  private readTiers: () => readonly TierStats[] = () => []
 
   constructor() {
     const registers = [this.registry]
@@ -55,7 +59,18 @@ export class Metrics {
     })
     this.counter('http_responses_incomplete_total', 'Answers that were cut: the client left (aborted) or the body broke off (failed)', 'outcome', this.incomplete)
     this.counter('proxy_cache_results_total', 'What the cache did', 'result', this.cacheResults)
-    this.counter('proxy_store_errors_total', 'Failed operations of cache stores; the requests were served without them', 'store', this.storeErrors)
+    this.counter('proxy_store_errors_total', 'Faults of stores, each once; the requests were served without them', 'store', this.storeErrors)
+    addTierMetrics(this.registry, () => this.readTiers())
+    const readVariantsRefused = (): number => this.cacheStats().variantsRefused
+    new Counter({
+      name: 'proxy_cache_variants_refused_total',
+      help: 'Answers that were not kept because their URL had too many variants',
+      registers,
+      collect() {
+        this.reset()
+        this.inc(readVariantsRefused())
+      }
+    })
     const { upstreams } = this
     new Counter({
       name: 'proxy_upstream_results_total',
@@ -82,6 +97,11 @@ export class Metrics {
     })
   }
 
+  /** Where what the caches count is read when it is asked for. */
+  watchCache(stats: () => { readonly variantsRefused: number }): void {
+    this.cacheStats = stats
+  }
+
   requestStarted(): void {
     this.inFlight++
   }
@@ -103,6 +123,11 @@ export class Metrics {
     let results = this.upstreams.get(upstream)
     if (results === undefined) this.upstreams.set(upstream, (results = new Tally()))
     results.add(typeof result === 'number' ? `${Math.floor(result / 100)}xx` : result)
+  }
+
+  /** Tells where the statistics of the cache's tiers are read. */
+  observeTiers(read: () => readonly TierStats[]): void {
+    this.readTiers = read
   }
 
   storeFailed(store: string): void {

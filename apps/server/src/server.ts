@@ -6,6 +6,7 @@ import { adminApp } from './admin.ts'
 import { composeProxy, type Pipelines } from './compose.ts'
 import { resolveConfig } from './config/resolve.ts'
 import type { Config, Settings } from './config/schema.ts'
+import { unusedStores } from './config/tiers.ts'
 import { createListener, type Listener } from './listener.ts'
 import { createLog, describeError, type LogDestination, type ServerLog } from './logger.ts'
 import { Metrics } from './metrics.ts'
@@ -46,6 +47,9 @@ export async function createServer(config: Config, options: ServerOptions = {}):
 
   const faults = new StoreFaults({ logger: log.logger, metrics, mask })
   const proxy = await composeProxy(settings, (store, error) => faults.report(store, error))
+  metrics?.watchCache(proxy.cacheStats)
+  metrics?.observeTiers(() => proxy.tierStats())
+  for (const store of unusedStores(settings)) log.logger.warn({ store }, 'store is configured but not used')
   const done = onDone(metrics, settings.observability.accessLog ? accessLog(log.logger, mask) : undefined)
   const data = toNode(proxy.handler, { trustedProxies: settings.trustedProxies, ...(done !== undefined && { onDone: done }) })
   const admin = adminApp({
@@ -53,6 +57,7 @@ export async function createServer(config: Config, options: ServerOptions = {}):
     metrics,
     state: () => lifecycle.state,
     onError: (error) => log.logger.error({ error: describeError(error, mask) }, 'admin request failed'),
+    explain: proxy.explain,
     purge: (purge) => proxy.purge(purge),
     onAudit: (call) => log.logger.info(call, 'admin call')
   })
@@ -110,6 +115,7 @@ interface ServerParts {
 class ComposedServer implements ProxyServer {
   private readonly parts: ServerParts
   private ended: Promise<void> | undefined
+  private readonly ending = new AbortController()
 
   constructor(parts: ServerParts) {
     this.parts = parts
@@ -133,11 +139,33 @@ class ComposedServer implements ProxyServer {
     }
     lifecycle.state = 'ready'
     for (const url of this.urls) this.parts.log.logger.info({ url }, 'listening')
+    if (this.parts.settings.preload.urls.length > 0) void this.preload()
+  }
+
+  /** Never rejects. */
+  private async preload(): Promise<void> {
+    const { log, mask, proxy, settings } = this.parts
+    const { concurrency, urls } = settings.preload
+    const startedMs = performance.now()
+    try {
+      const summary = await proxy.preload(urls, {
+        concurrency,
+        signal: this.ending.signal,
+        onResult: ({ url, status, error }) => {
+          if (error !== undefined || (status as number) >= 500)
+            log.logger.warn({ url: mask(url), ...(status !== undefined && { status }), ...(error !== undefined && { error: describeError(error, mask) }) }, 'preload failed')
+        }
+      })
+      log.logger.info({ ...summary, seconds: Number(((performance.now() - startedMs) / 1000).toFixed(3)) }, 'preload done')
+    } catch (error) {
+      log.logger.error({ error: describeError(error, mask) }, 'preload ended')
+    }
   }
 
   async close(graceMs = this.parts.settings.shutdownGrace): Promise<number> {
     const { lifecycle, listeners, proxy, log } = this.parts
     lifecycle.state = 'draining'
+    this.ending.abort()
     const startedMs = performance.now()
     const cut = await Promise.all(listeners.map((listener) => listener.close(graceMs)))
     await (this.ended ??= proxy.close(Math.max(0, graceMs - (performance.now() - startedMs))))

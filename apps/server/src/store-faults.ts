@@ -44,19 +44,34 @@ export class StoreFaults {
   }
 }
 
-/** A store tells of a fault by itself, and whoever asked it of the error that came of it: the same one is passed on once. */
+/** A store tells of a fault by itself, the tier that asked it of the error that came of it, and the cache that asked the tiers of that again: it is passed on once. */
 export class OncePerFault {
   readonly ofStore: OnStoreFault
   readonly ofTier: OnStoreFault
+  /** What the cache tells and no tier has told is nobody's but its own. */
+  readonly ofCache: (error: unknown) => void
 
   constructor(onFault: OnStoreFault) {
-    const told = new WeakSet<object>()
+    const byStores = new WeakSet<object>()
+    // A refusal is one and the same error each time: the tiers tell each of them, the cache none.
+    const byTiers = new WeakSet<object>()
     this.ofStore = (store, error) => {
-      if (typeof error === 'object' && error !== null) told.add(error)
+      if (isObject(error)) byStores.add(error)
       onFault(store, error)
     }
     this.ofTier = (store, error) => {
-      if (typeof error !== 'object' || error === null || !told.has(error)) onFault(store, error)
+      if (isObject(error)) {
+        if (byStores.has(error)) return
+        byTiers.add(error)
+      }
+      onFault(store, error)
+    }
+    this.ofCache = (error) => {
+      if (!isObject(error) || !(byStores.has(error) || byTiers.has(error))) onFault('cache', error)
     }
   }
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
 }

@@ -1,15 +1,19 @@
-import { type CacheMeta, type CacheStore, MemoryStore, type Tier, tiered } from '@proxy/cache'
+import { type CacheMeta, type CacheStore, MemoryStore, type PurgeLog, type Tier } from '@proxy/cache'
 import type { RedisConnection } from '@proxy/cache-redis'
+import { type CacheStorage, cacheStorage } from './cache-store.ts'
 import { checked } from './config/errors.ts'
 import type { Settings } from './config/schema.ts'
 import type { StoreSettings } from './config/schema-cache.ts'
+import { type OpenedLog, openPurgeLog, outlivesProcess } from './purge-logs.ts'
 import { OncePerFault, type OnStoreFault } from './store-faults.ts'
 import { within } from './within.ts'
 
 /** What is shared by all routes: the cache's store and the connection to Redis. */
 export interface Stores {
   /** Undefined when no route caches. */
-  readonly cache: CacheStore | undefined
+  readonly cache: CacheStorage | undefined
+  /** Of all caches. */
+  readonly purges: PurgeLog
   /** For the cache's `onStoreError`. */
   readonly onCacheError: (error: unknown) => void
   readonly redis: RedisConnection | undefined
@@ -26,7 +30,7 @@ const admits: Readonly<Record<string, ((meta: CacheMeta) => boolean) | undefined
 
 /** Opens the stores that the configuration uses. A service that is away is a cache that never hits: it does not keep the server from starting. */
 export async function openStores(settings: Settings, onFault: OnStoreFault): Promise<Stores> {
-  const caching = settings.routes.some(({ cache }) => cache)
+  const caching = settings.routes.some(({ cache }) => cache !== false)
   const tierSettings = caching ? settings.cache.tiers : []
   const faults = new OncePerFault(onFault)
   const usesRedis = tierSettings.some(({ store }) => store === 'redis') || settings.rateLimit?.store === 'redis'
@@ -35,27 +39,32 @@ export async function openStores(settings: Settings, onFault: OnStoreFault): Pro
   const tiers: Tier[] = []
   // The first requests would find no connection, and go without.
   const ready: Promise<unknown>[] = connecting === undefined ? [] : [connecting.tried]
+  let purges: OpenedLog
   try {
+    const sweepsObjects = !outlivesProcess(tierSettings.map(({ store }) => store))
     for (const { store: name, admit } of tierSettings) {
       const keeps = admits[admit]
-      const { store, prepared } = await openStore(name, settings.stores, redis, faults.ofStore)
+      const { store, prepared } = await openStore(name, settings.stores, redis, sweepsObjects, faults.ofStore)
       tiers.push({ name, store, ...(keeps !== undefined && { admit: keeps }) })
       ready.push(prepared)
     }
+    purges = await openPurgeLog({ tiers: new Map(tiers.map(({ name, store }) => [name, store])), settings: settings.stores, redis: connecting, onFault: faults.ofStore })
+    ready.push(purges.prepared)
   } catch (error) {
     // A connection that nobody closes would keep the process from ending.
     await Promise.all([...tiers.map(({ store }) => store.close()), redis?.close()])
     throw error
   }
   await within(PREPARE_MS, Promise.all(ready))
-  const cache = tiers.length === 0 ? undefined : tiers.length === 1 && tiers[0]?.admit === undefined ? tiers[0]?.store : tiered(tiers, { onTierError: faults.ofTier })
-  const cacheName = tiers.length === 1 ? (tiers[0] as Tier).name : 'tiers'
+  const cache = tiers.length === 0 ? undefined : cacheStorage(tiers, faults.ofTier)
   return {
     cache,
-    onCacheError: (error) => faults.ofTier(cacheName, error),
+    purges: purges.log,
+    onCacheError: faults.ofCache,
     redis,
     async close() {
-      await cache?.close()
+      await cache?.store.close()
+      await purges.close()
       await redis?.close()
     }
   }
@@ -93,7 +102,8 @@ interface OpenedStore {
 
 const atOnce = Promise.resolve()
 
-async function openStore(name: string, stores: StoreSettings, redis: RedisConnection | undefined, onFault: OnStoreFault): Promise<OpenedStore> {
+/** `sweepsObjects`: whether a purge is to be carried out in S3, a request for each object. */
+async function openStore(name: string, stores: StoreSettings, redis: RedisConnection | undefined, sweepsObjects: boolean, onFault: OnStoreFault): Promise<OpenedStore> {
   if (name === 'redis') {
     const { RedisStore } = await import('@proxy/cache-redis')
     const { prefix, commandTimeout, maxEntrySize } = stores.redis as NonNullable<StoreSettings['redis']>
@@ -127,6 +137,7 @@ async function openStore(name: string, stores: StoreSettings, redis: RedisConnec
           firstByteTimeoutMs: firstByteTimeout,
           requestTimeoutMs: requestTimeout,
           maxEntryBytes: maxEntrySize,
+          ...(!sweepsObjects && { sweepConcurrency: 0 }),
           onFault: ({ error }) => onFault('s3', error)
         })
     )

@@ -11,7 +11,15 @@ const pools = { web: { targets: ['http://127.0.0.1:1'] } }
 /** Asks for the metrics as a peer at `address` would. */
 async function asPeer(address: string, admin: object, headers: Record<string, string> = {}, trustedProxies: string[] = []): Promise<number> {
   const settings = resolveConfig({ pools, admin, trustedProxies })
-  const app = adminApp({ settings, metrics: new Metrics(), state: () => 'ready', onError: () => {}, purge: async () => ({ touched: 0 }), onAudit: () => {} })
+  const app = adminApp({
+    settings,
+    metrics: new Metrics(),
+    state: () => 'ready',
+    onError: () => {},
+    explain: async () => ({ status: 404, headers: {}, body: null }),
+    purge: async () => ({ touched: 0 }),
+    onAudit: () => {}
+  })
   const response = await app.request('http://x/_proxy/metrics', { headers }, { incoming: { socket: { remoteAddress: address } } } as never)
   return response.status
 }
@@ -68,7 +76,14 @@ describe('the reserved prefix', () => {
   test('not ready once it is draining, on a connection that is still open', async () => {
     const proxy = await startProxy({ pools })
     const settings = resolveConfig({ pools })
-    const app = adminApp({ settings, state: () => 'draining', onError: () => {}, purge: async () => ({ touched: 0 }), onAudit: () => {} })
+    const app = adminApp({
+      settings,
+      state: () => 'draining',
+      onError: () => {},
+      explain: async () => ({ status: 404, headers: {}, body: null }),
+      purge: async () => ({ touched: 0 }),
+      onAudit: () => {}
+    })
     const response = await app.request('http://x/_proxy/ready')
     expect(response.status).toBe(503)
     expect(await response.json()).toEqual({ status: 'draining' })

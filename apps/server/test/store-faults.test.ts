@@ -55,6 +55,27 @@ test('a fault that the store has told of is not told again by whoever asked the 
   ])
 })
 
+test('what a tier has told of is not told again by the cache, which tells of what is its own alone', () => {
+  const told: [string, unknown][] = []
+  const faults = new OncePerFault((store, error) => told.push([store, error]))
+  const [ofStore, ofTier, ofCache] = [new Error('timeout'), new Error('refused'), new Error('stalled')]
+  faults.ofStore('redis', ofStore)
+  faults.ofCache(ofStore)
+  for (let i = 0; i < 2; i++) {
+    faults.ofTier('redis', ofTier)
+    faults.ofCache(ofTier)
+  }
+  faults.ofCache(ofCache)
+  faults.ofCache('a text')
+  expect(told).toEqual([
+    ['redis', ofStore],
+    ['redis', ofTier],
+    ['redis', ofTier],
+    ['cache', ofCache],
+    ['cache', 'a text']
+  ])
+})
+
 // Each has a time limit of its own: together they would keep the server from starting for twice as long.
 test('stores that do not answer are waited for at the same time when the server starts', async () => {
   const address = `127.0.0.1:${await silentPort()}`

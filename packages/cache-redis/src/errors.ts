@@ -7,10 +7,11 @@ import { ProxyError } from '@proxy/pipeline'
  * - `REDIS_WRITE_REFUSED`: Redis answers but takes no writes now: out of memory, read-only, a failed save, too few replicas.
  * - `REDIS_WRONG_TYPE`: the key holds something that is no hash: not ours.
  * - `REDIS_ERROR`: any other error reply.
+ * - `REDIS_CLOCK_AHEAD`: nothing failed, but purges cannot be relied on as they could with clocks that agree.
  * - `STORE_ENTRY_GONE`: the version that was to be read has been replaced, deleted or evicted.
  * - `STORE_BODY_BROKEN`: what Redis holds is not what was written.
  */
-export type RedisErrorCode = 'REDIS_UNAVAILABLE' | 'REDIS_TIMEOUT' | 'REDIS_WRITE_REFUSED' | 'REDIS_WRONG_TYPE' | 'REDIS_ERROR' | 'STORE_ENTRY_GONE' | 'STORE_BODY_BROKEN'
+export type RedisErrorCode = 'REDIS_UNAVAILABLE' | 'REDIS_TIMEOUT' | 'REDIS_WRITE_REFUSED' | 'REDIS_WRONG_TYPE' | 'REDIS_ERROR' | 'REDIS_CLOCK_AHEAD' | 'STORE_ENTRY_GONE' | 'STORE_BODY_BROKEN'
 
 export function redisError(code: RedisErrorCode, message: string): ProxyError {
   return new ProxyError(message, { code, status: 503, source: 'proxy' })

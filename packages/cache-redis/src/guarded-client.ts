@@ -59,6 +59,10 @@ export class GuardedClient {
     return this.waiting.size
   }
 
+  get closed(): boolean {
+    return this.isClosed
+  }
+
   /** Whether the client has a connection; starts it where it was made lazily and nobody has yet. */
   get connected(): boolean {
     const { client } = this.options

@@ -16,6 +16,8 @@ import { createHeaders } from '@proxy/pipeline'
  */
 export const FIELDS = { version: 'v', meta: 'm', checksum: 'c' } as const
 
+export const HEAD_FIELDS = [FIELDS.version, FIELDS.meta, FIELDS.checksum]
+
 const MAX_READABLE_KEY = 200
 const HEAD_OF_HASHED_KEY = 160
 

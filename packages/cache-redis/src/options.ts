@@ -45,7 +45,8 @@ export interface RedisStoreStats {
   /** Entries removed because they were not what was written. */
   readonly broken: number
   readonly connected: boolean
-  readonly breaker: BreakerState
+  /** While it is not closed, nothing is asked or written. */
+  readonly readBreaker: BreakerState
   /** The breaker of writes alone: opens when Redis is full or read-only, while reads go on. */
   readonly writeBreaker: BreakerState
   readonly pendingCommands: number

@@ -1,22 +1,24 @@
 import { randomBytes } from 'node:crypto'
-import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions } from '@proxy/cache'
+import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions, StoredMeta } from '@proxy/cache'
 import { BLOCK_BYTES } from '@proxy/cache/blocks'
+import { Sweeps } from '@proxy/cache/purging'
 import { type Clock, type ProxyError, systemClock, toProxyError } from '@proxy/pipeline'
 import { type Breaker, createBreaker } from '@proxy/pipeline/breaker'
 import { redisError } from './errors.ts'
 import { GuardedClient } from './guarded-client.ts'
-import { type DecodedHead, decodeHead, encodeMeta, FIELDS, metaChecksum, redisKey } from './layout.ts'
+import { type DecodedHead, decodeHead, encodeMeta, FIELDS, HEAD_FIELDS, metaChecksum, redisKey } from './layout.ts'
 import type { RedisStoreOptions, RedisStoreStats } from './options.ts'
 import { type BlockAccess, type Frames, RedisEntry, WINDOW_BLOCKS } from './redis-entry.ts'
 import { type PreparedEntry, RedisWriter, type WriteAccess } from './redis-writer.ts'
 import { DELETE_VERSION, TOUCH } from './scripts.ts'
+import { walkEntries } from './walk.ts'
 
-const HEAD_FIELDS = [FIELDS.version, FIELDS.meta, FIELDS.checksum]
 const writesRefused = redisError('REDIS_WRITE_REFUSED', 'Redis has refused too many writes and gets none for a while')
 const entryGone = redisError('STORE_ENTRY_GONE', 'the entry was replaced or removed before it was read')
 
 /** Cache in Redis, shared by all who use the same server and prefix. One hash per entry, see layout.ts; one round trip per hit, commit, touch or delete. */
 export class RedisStore implements CacheStore {
+  readonly guarded = true
   private readonly guard: GuardedClient
   private readonly writeBreaker: Breaker
   private readonly prefix: string
@@ -25,6 +27,7 @@ export class RedisStore implements CacheStore {
   private readonly clock: Clock
   private readonly onFault: (error: ProxyError) => void
   private readonly allFields: readonly string[]
+  private readonly sweeps: Sweeps
   /** Versions differ between processes by this and within one by a number. */
   private readonly idPrefix = randomBytes(9).toString('base64url')
   private puts = 0
@@ -55,6 +58,7 @@ export class RedisStore implements CacheStore {
       onStateChange: options.breaker?.onStateChange
     })
     this.writeBreaker = createBreaker({ failureThreshold, openMs, clock: this.clock })
+    this.sweeps = new Sweeps((find) => walkEntries(this.guard, this.prefix, find))
     this.allFields = headAndBlocks(0, Math.min(WINDOW_BLOCKS, Math.ceil(this.maxEntryBytes / BLOCK_BYTES)) - 1)
   }
 
@@ -134,6 +138,11 @@ export class RedisStore implements CacheStore {
       )
   }
 
+  /** Looks at the metadata of every entry, some at a time. What cannot be read is tried again for some seconds; then it rejects. */
+  sweep(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number> {
+    return this.sweeps.sweep(matches, keep)
+  }
+
   close(): Promise<void> {
     return this.guard.close()
   }
@@ -151,7 +160,7 @@ export class RedisStore implements CacheStore {
       refused,
       broken,
       connected,
-      breaker: guard.breaker.state,
+      readBreaker: guard.breaker.state,
       writeBreaker: this.writeBreaker.state,
       pendingCommands: pending,
       pendingBytes

@@ -35,7 +35,7 @@ async function servesAgain(store: RedisStore, run: (requests: number) => Promise
     await run(80)
     return (await run(80)).fromStore > 0
   })
-  expect(store.stats()).toMatchObject({ breaker: 'closed', connected: true })
+  expect(store.stats()).toMatchObject({ readBreaker: 'closed', connected: true })
 }
 
 describe('R1: Redis is down at the start', () => {
@@ -90,13 +90,13 @@ describe('R3: Redis is frozen while it is used', () => {
     let sentWhenOpen: number | undefined
     const traffic = await run(1000, (done) => {
       if (done === 100) server.freeze()
-      if (sentWhenOpen === undefined && store.stats().breaker === 'open') sentWhenOpen = sent.names.length
+      if (sentWhenOpen === undefined && store.stats().readBreaker === 'open') sentWhenOpen = sent.names.length
     })
     expect(traffic.times.length).toBe(1000)
-    const { timeouts, breaker, connected: still } = store.stats()
+    const { timeouts, readBreaker, connected: still } = store.stats()
     expect(timeouts).toBeGreaterThan(0)
     expect(timeouts).toBeLessThanOrEqual(20)
-    expect(breaker !== 'closed' || !still).toBe(true)
+    expect(readBreaker !== 'closed' || !still).toBe(true)
     // What reached the wire since: probes, and the handshakes of the driver, which gives the silent connection up.
     const since = sent.names.slice(sentWhenOpen).filter((name) => name !== 'hello' && name !== 'client')
     expect(since.every((name) => name === 'ping')).toBe(true)
@@ -132,7 +132,7 @@ describe('R3: Redis is frozen while it is used', () => {
     server.thaw()
     await until('the breaker closed', async () => {
       await store.get('k0').catch(() => {}) // refused until the probe was answered
-      return store.stats().connected && store.stats().breaker === 'closed'
+      return store.stats().connected && store.stats().readBreaker === 'closed'
     })
     for (let i = 0; i < 20; i++) expect((await bodyOf(store, `k${i}`)).toString()).toBe(`body ${i}`)
   })
@@ -155,7 +155,7 @@ describe('R4: Redis is full', () => {
     expect(traffic.fromStore).toBeGreaterThan(400)
     expect(traffic.fromOrigin).toBeGreaterThan(0)
     const full = store.stats()
-    expect(full.breaker).toBe('closed')
+    expect(full.readBreaker).toBe('closed')
     expect(full.droppedWrites - before.droppedWrites).toBe(traffic.fromOrigin)
     expect(full.writes).toBe(before.writes)
     expect(full.pendingBytes).toBe(0)
@@ -178,7 +178,7 @@ describe('R4: Redis is full', () => {
     const transactions = sent.names.filter((name) => name === 'multi').length
     expect(transactions).toBeGreaterThanOrEqual(5)
     expect(transactions).toBeLessThan(50)
-    expect(store.stats()).toMatchObject({ breaker: 'closed', writeBreaker: 'open', droppedWrites: 200, writes: 2 })
+    expect(store.stats()).toMatchObject({ readBreaker: 'closed', writeBreaker: 'open', droppedWrites: 200, writes: 2 })
     await expect(store.touch('old', version, (await store.get('old'))!.meta)).rejects.toMatchObject({ code: 'REDIS_WRITE_REFUSED' })
     expect((await bodyOf(store, 'old')).toString()).toBe('kept')
     expect(await store.get('new')).toBeUndefined()
@@ -196,7 +196,7 @@ describe('R4: Redis is full', () => {
     await expect(store.touch('k', entry!.version, { ...entry!.meta, status: 203 })).rejects.toMatchObject({ code: 'REDIS_WRITE_REFUSED' })
     const after = await store.get('k')
     expect(after?.meta.status).toBe(200)
-    expect(store.stats()).toMatchObject({ breaker: 'closed', droppedWrites: 1 })
+    expect(store.stats()).toMatchObject({ readBreaker: 'closed', droppedWrites: 1 })
   })
 
   test('what was there before a write that is refused stays', async () => {

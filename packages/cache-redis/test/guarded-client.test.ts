@@ -42,11 +42,11 @@ test('silence opens the breaker; then nothing reaches the wire but one PING per 
   expect(sent.names).toEqual(['ping'])
   await until('the probe timed out', () => states.length === 3)
   expect(states).toEqual(['open', 'half-open', 'open'])
-  expect(store.stats()).toMatchObject({ timeouts: 4, refused: 210, breaker: 'open' })
+  expect(store.stats()).toMatchObject({ timeouts: 4, refused: 210, readBreaker: 'open' })
   server.thaw()
   clock.advance(1000)
   await expect(store.get('k')).rejects.toMatchObject({ code: 'REDIS_UNAVAILABLE' })
-  await until('the probe was answered', () => store.stats().breaker === 'closed')
+  await until('the probe was answered', () => store.stats().readBreaker === 'closed')
   expect(await store.get('k')).toBeUndefined()
 })
 
@@ -103,7 +103,7 @@ test('a server that answers but is of no use opens the breaker too', async () =>
   const { store, redis } = await createStore(server.url, { breaker: { failureThreshold: 3 } })
   await redis.call('ACL', 'SETUSER', 'default', '-hmget')
   for (let i = 0; i < 3; i++) await expect(store.get('k')).rejects.toMatchObject({ code: 'REDIS_ERROR' })
-  expect(store.stats()).toMatchObject({ breaker: 'open', errors: 3, timeouts: 0 })
+  expect(store.stats()).toMatchObject({ readBreaker: 'open', errors: 3, timeouts: 0 })
 })
 
 test('a broken connection fails what waits on it, and is no crash', async () => {
@@ -116,7 +116,7 @@ test('a broken connection fails what waits on it, and is no crash', async () => 
   // Not after so many attempts to connect, nor after the deadline, which is 20 s here.
   expect(performance.now() - killed).toBeLessThan(5000)
   await until('the loss is known', () => redis.status !== 'ready')
-  expect(store.stats()).toMatchObject({ errors: 4, connected: false, breaker: 'closed' })
+  expect(store.stats()).toMatchObject({ errors: 4, connected: false, readBreaker: 'closed' })
   expect(await write(store, 'k', Buffer.from('x'))).toBe(false)
   expect(store.stats()).toMatchObject({ droppedWrites: 1, pendingBytes: 0 })
 })

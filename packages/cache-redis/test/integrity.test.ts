@@ -153,7 +153,7 @@ test('a key that holds something else is a miss to read and is replaced by a wri
     expect(await store.delete('k', 'some-version')).toBe(false)
     expect(await store.touch('k', 'some-version', sampleMeta())).toBe(false)
     expect(await redis.exists(`${prefix}k`)).toBe(1)
-    expect(store.stats().breaker).toBe('closed')
+    expect(store.stats().readBreaker).toBe('closed')
     expect(await write(store, 'k', Buffer.from('ours'))).toBe(true)
     expect((await bodyOf(store, 'k')).toString()).toBe('ours')
   }

@@ -236,7 +236,7 @@ describe('bounds', () => {
     await expect(waiting).rejects.toBe(reason)
     await expect(store.get('k', { signal: controller.signal })).rejects.toBe(reason)
     expect((await bodyOf(store, 'k')).toString()).toBe('x')
-    expect(store.stats()).toMatchObject({ timeouts: 0, errors: 0, pendingCommands: 0, breaker: 'closed' })
+    expect(store.stats()).toMatchObject({ timeouts: 0, errors: 0, pendingCommands: 0, readBreaker: 'closed' })
   })
 
   test('close waits for the commit under way, then nothing is done any more', async () => {
@@ -272,7 +272,7 @@ describe('bounds', () => {
       refused: 0,
       broken: 0,
       connected: true,
-      breaker: 'closed',
+      readBreaker: 'closed',
       writeBreaker: 'closed',
       pendingCommands: 0,
       pendingBytes: 0

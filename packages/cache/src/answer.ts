@@ -1,13 +1,14 @@
-import { type ByteRange, discardBody, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { type ByteRange, combined, discardBody, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { ifRangeHolds, notModified, removeContentFields } from './conditional.ts'
+import { MultipartBody } from './multipart.ts'
 import { type RangeDecision, requestedRange } from './range.ts'
-import type { CacheEntry, CacheMeta } from './store.ts'
+import type { CacheEntry, CacheMeta, CacheStore } from './store.ts'
 
 /**
  * Answers from an entry: 304, 206, 416, or whole. `meta` is the entry's, or what a 304 has made of it; `headers` are those of the whole answer, and are used up.
  * Opens or discards the entry. Rejects when its body is gone.
  */
-export async function answerFrom(entry: CacheEntry, meta: CacheMeta, headers: HeaderMap, request: ProxyRequest): Promise<ProxyResponse> {
+export async function answerFrom(entry: CacheEntry, meta: CacheMeta, headers: HeaderMap, request: ProxyRequest, store: CacheStore, key: string): Promise<ProxyResponse> {
   const asked = request.headers
   const { status } = meta
   if (status === 200 && isConditional(asked) && notModified(asked, meta.headers)) {
@@ -28,7 +29,11 @@ export async function answerFrom(entry: CacheEntry, meta: CacheMeta, headers: He
     headers['content-range'] = `bytes */${length}`
     return { status: 416, headers, body: null }
   }
-  return partial(headers, range, length, await entry.open(range))
+  if ('start' in range) return partial(headers, range, length, await entry.open(range))
+  const body = new MultipartBody(store, key, entry, range, await entry.open(range[0]), combined(headers['content-type']))
+  headers['content-type'] = body.contentType
+  headers['content-length'] = String(body.length)
+  return { status: 206, headers, body }
 }
 
 function partial(headers: HeaderMap, range: ByteRange, length: number, body: ProxyResponse['body']): ProxyResponse {

@@ -1,4 +1,4 @@
-import { combined } from '@proxy/pipeline'
+import { combined, type HeaderMap } from '@proxy/pipeline'
 
 /** Directives of Cache-Control (RFC 9111 section 5.2), of a request or a response. Times in seconds. */
 export interface CacheControl {
@@ -186,3 +186,13 @@ function deltaSeconds(text: string | undefined): number {
 export function parseAge(value: string | string[] | undefined): number {
   return deltaSeconds((typeof value === 'object' ? value[0] : value)?.split(',', 1)[0]?.trim())
 }
+
+/** The directives of a request; Pragma: no-cache where there is no Cache-Control (RFC 9111 section 5.4). */
+export function requestControl(headers: Readonly<HeaderMap>): CacheControl | undefined {
+  if (headers['cache-control'] !== undefined) return parseCacheControl(headers['cache-control'])
+  return headers.pragma !== undefined && pragmaNoCache.test(combined(headers.pragma) as string) ? reload : undefined
+}
+
+/** A list, in any case. */
+const pragmaNoCache = /(?:^|,)[ \t]*no-cache[ \t]*(?:,|$)/i
+const reload: CacheControl | undefined = parseCacheControl('no-cache')

@@ -72,9 +72,9 @@ export function removeConditions(headers: HeaderMap): void {
 }
 
 /** Fields of a 304 that do not replace stored ones: they describe the message, or the stored bytes and their place in the store (RFC 9111 section 3.2). */
-const notUpdated: ReadonlySet<string> = new Set(['content-length', 'content-encoding', 'content-range', 'content-md5', 'transfer-encoding', 'trailer', 'set-cookie', 'age', 'vary', 'cache-status'])
+const notUpdated: ReadonlySet<string> = new Set(['content-length', 'content-encoding', 'content-range', 'content-md5', 'transfer-encoding', 'trailer', 'age', 'vary', 'cache-status'])
 
 /** Stored fields after a 304: what it brings replaces what was there. */
-export function updateFields(stored: HeaderMap, from304: Readonly<HeaderMap>): void {
-  for (const name in from304) if (!notUpdated.has(name)) stored[name] = from304[name]
+export function updateFields(stored: HeaderMap, from304: Readonly<HeaderMap>, withCookies: boolean): void {
+  for (const name in from304) if (!notUpdated.has(name) && (withCookies || name !== 'set-cookie')) stored[name] = from304[name]
 }

@@ -4,6 +4,7 @@ import { entryCases } from './conformance-entries.ts'
 import { bodyOf, freshKey, mustGet, sampleBytes, sampleMeta, write } from './conformance-tools.ts'
 import type { CacheMeta, CacheStore } from './store.ts'
 
+export { type OpenPurgeLog, type PurgeLogConformanceOptions, purgeLogConformance } from './conformance-purge-logs.ts'
 export { sampleBytes, sampleMeta } from './conformance-tools.ts'
 
 export interface StoreConformanceOptions {

@@ -1,24 +1,27 @@
-import { cacheResult, combined, type Handler, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { cacheResult, createHeaders, type Handler, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { answerFrom } from './answer.ts'
 import { clientKind, isAuthorized } from './authorized.ts'
 import { Background } from './background.ts'
-import { type CacheControl, parseCacheControl } from './cache-control.ts'
+import { type CacheControl, requestControl } from './cache-control.ts'
 import { addCacheStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { EntryAnswers } from './entry-answers.ts'
 import { onlyIfCached } from './errors.ts'
+import { Explainer, type Explanation, explanationText } from './explain.ts'
 import { Fetcher, type Found } from './fetcher.ts'
 import { Fills } from './fill.ts'
 import { FillAnswers } from './fill-answers.ts'
 import { currentAgeMs } from './freshness.ts'
 import { judge } from './judgement.ts'
-import { cacheKey, variantKey } from './key.ts'
+import { variantKey } from './key.ts'
 import { OtherMethods } from './other-methods.ts'
+import { PartAnswers } from './part-answers.ts'
 import { pass } from './pass.ts'
 import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
-import { MemoryPurgeLog } from './purge-log.ts'
+import { MemoryPurgeLog, type PurgeRecord } from './purge-log.ts'
 import { bodiless, Refresher } from './refresher.ts'
 import type { CacheEntry, GetOptions, StoredMeta } from './store.ts'
+import { StoredParts } from './stored-parts.ts'
 import { type Mark, Uncacheable } from './uncacheable.ts'
 
 /** The decisions of a shared cache over one store: look up, serve, confirm, fetch once for all who wait, forget. */
@@ -32,14 +35,23 @@ export class CacheEngine {
   private readonly others: OtherMethods
   private readonly answers: EntryAnswers
   private readonly filled: FillAnswers
+  private readonly stored: StoredParts
+  private readonly partly: PartAnswers
+  private readonly explainer: Explainer
+  /** Of the log of purges, when somebody was last sent to the origin. */
+  private purgeRevision: number
 
   constructor(options: EngineOptions) {
     this.options = options
-    this.fetcher = new Fetcher(options, this.fills, this.background)
-    this.refresher = new Refresher(options, this.fetcher, this.background)
-    this.others = new OtherMethods(options, this.fills, this.fetcher, this.background)
+    this.purgeRevision = options.purges.revision
+    this.stored = new StoredParts(options, this.fills)
+    this.fetcher = new Fetcher(options, this.fills, this.background, this.stored)
+    this.refresher = new Refresher(options, this.fetcher, this.background, this.uncacheable)
+    this.others = new OtherMethods(options, this.fills, this.fetcher, this.background, this.stored)
     this.answers = new EntryAnswers(options)
-    const { answers, fetcher, fills, refresher, uncacheable } = this
+    const { answers, background, fetcher, fills, refresher, stored, uncacheable } = this
+    this.partly = new PartAnswers({ options, fetcher, refresher, background, answers, stored })
+    this.explainer = new Explainer({ options, fills, fetcher, answers, uncacheable, parts: stored })
     this.filled = new FillAnswers({
       options,
       fills,
@@ -55,29 +67,48 @@ export class CacheEngine {
   /** Resolves when the fills and store writes under way have ended. */
   async drain(): Promise<void> {
     while (this.fills.size > 0 || this.background.size > 0) {
-      await Promise.allSettled(this.fills.outcomes())
+      if (this.fills.size > 0) await this.fills.nextEnd()
       await this.background.settled()
     }
   }
 
-  /** Fills under way. */
-  get fillCount(): number {
-    return this.fills.size
+  stats(): { readonly fills: number; readonly variantsRefused: number } {
+    return { fills: this.fills.size, variantsRefused: this.fetcher.variants.refused }
+  }
+
+  /** What would be done with a request, and why. With an answer of the origin, also whether it may be stored. */
+  async explain(request: ProxyRequest, response?: Pick<ProxyResponse, 'status' | 'headers'>): Promise<Explanation> {
+    const explanation = await this.explainer.explain(request)
+    return response === undefined ? explanation : { ...explanation, answer: this.explainer.explainAnswer(request, response) }
+  }
+
+  /** Handles a request, and tells in a field of the answer what was known when it came, and what the origin's answer means to the store. */
+  async handleExplained(request: ProxyRequest, next: Handler, field: string): Promise<ProxyResponse> {
+    let fromOrigin: Pick<ProxyResponse, 'status' | 'headers'> | undefined
+    const before = await this.explainer.explain(request)
+    const response = await this.handle(request, async (asked) => {
+      const answer = await next(asked)
+      fromOrigin = { status: answer.status, headers: createHeaders(answer.headers) }
+      return answer
+    })
+    response.headers[field] = explanationText(fromOrigin === undefined ? before : { ...before, answer: this.explainer.explainAnswer(request, fromOrigin) })
+    return response
   }
 
   async handle(request: ProxyRequest, next: Handler, retried = false): Promise<ProxyResponse> {
     const { method, headers } = request
     if (method !== 'GET' && method !== 'HEAD') return this.others.passUnsafe(request, next)
-    if (request.body !== null) return this.pass(request, next, 'bypass')
-    const control =
-      headers['cache-control'] === undefined
-        ? headers.pragma !== undefined && pragmaNoCache.test(combined(headers.pragma) as string)
-          ? reload
-          : undefined
-        : parseCacheControl(headers['cache-control'])
+    if (request.body !== null || this.options.bypasses?.(request) === true) return this.pass(request, next, 'bypass')
+    const control = this.options.heedsRequests ? requestControl(headers) : undefined
 
-    const { clock, namespace, purges, stale, store, onStoreError } = this.options
-    const base = cacheKey(namespace, request)
+    const { clock, keys, purges, stale, store, onStoreError } = this.options
+    const base = keys.key(request)
+    const kind = clientKind(request)
+    // What goes by the cache need not be looked up: far stores are a round trip away.
+    if (!this.uncacheable.isEmpty(kind) && control?.onlyIfCached !== true) {
+      const mark = this.uncacheable.find(base, kind, clock.monotonicMs())
+      if (mark?.bypass) return this.passMarked(base, mark, request, next, 'uri-miss')
+    }
     const { invalidatedCount, storedCount } = this.fills
     const want = method === 'HEAD' || headers.range !== undefined ? metaOnly : undefined
     let key = base
@@ -89,7 +120,7 @@ export class CacheEngine {
         index = entry.meta
         entry.discard()
         entry = undefined
-        key = variantKey(base, index.vary as NonNullable<typeof index.vary>, headers)
+        key = variantKey(base, index.vary as NonNullable<typeof index.vary>, headers, keys)
         entry = this.unlessOutdated(await store.get(key, want))
       }
     } catch (error) {
@@ -105,7 +136,7 @@ export class CacheEngine {
       const judgement = judge(meta, prepared, { control, ageMs, now, purges, policy: stale })
       if (judgement === 'fresh') {
         try {
-          const answer = await answerFrom(entry, meta, prepared.headers(ageMs), request)
+          const answer = await answerFrom(entry, meta, prepared.headers(ageMs), request, store, key)
           request.exchange.set(cacheResult, meta.status >= 400 ? 'negative-hit' : 'hit')
           return answer
         } catch (error) {
@@ -123,7 +154,7 @@ export class CacheEngine {
         if (detail !== undefined) {
           try {
             const found: Found = { base, key, index, since: invalidatedCount, stale: bodiless(entry), fresh: false }
-            const answer = await this.answers.stale(entry, request, { hit: true, fwd, detail })
+            const answer = await this.answers.stale(entry, request, { hit: true, fwd, detail }, key)
             if (judgement === 'stale-while-revalidate') this.refresher.start(found, request, next, isAuthorized(request))
             return answer
           } catch (error) {
@@ -151,9 +182,19 @@ export class CacheEngine {
 
   /** Nothing fresh is stored: ask the origin, or join who is asking already. */
   private forward(found: Found, request: ProxyRequest, next: Handler, control: CacheControl | undefined, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
+    const { revision } = this.options.purges
+    if (revision !== this.purgeRevision) {
+      // Another cache, or another process, has purged something: nobody joins what was asked for before.
+      this.purgeRevision = revision
+      this.fills.forget()
+    }
     const authorized = isAuthorized(request)
     const known = found.stale === undefined ? this.uncacheable.find(found.key, clientKind(request), this.options.clock.monotonicMs()) : undefined
     if (known?.bypass) return this.passMarked(found.key, known, request, next, fwd)
+    if (found.index !== undefined && found.stale === undefined && this.fetcher.variants.isFull(found.base, this.options.clock.monotonicMs())) {
+      this.fetcher.variants.refused++
+      return this.pass(request, next, fwd, 'too-many-variants')
+    }
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
     const part = request.headers.range !== undefined
     const running = part || authorized || control?.noCache || known !== undefined ? undefined : this.fills.find(found.key)
@@ -161,6 +202,7 @@ export class CacheEngine {
     // A HEAD alone brings nothing to store.
     if (!part && request.method === 'GET' && !control?.noStore) return this.filled.lead(found, request, next, fwd, authorized, known !== undefined)
     if (found.stale !== undefined && request.method === 'HEAD' && !part && !control?.noStore) return this.others.passHead(request, next, fwd, found.key, found.stale)
+    if (part && request.method === 'GET') return this.partly.answer(found, request, next, fwd, control, known !== undefined)
     found.stale?.discard()
     return this.pass(request, next, fwd, control?.noStore ? 'request-no-store' : part ? 'range' : 'method')
   }
@@ -181,20 +223,45 @@ export class CacheEngine {
     this.background.add(this.fetcher.attempt(() => this.options.store.delete(key, version)))
   }
 
-  /** Forgets, or makes stale, what `purge` names; also what is just being fetched. Counts from when it resolves. */
+  /** Forgets, or makes stale, what `purge` names; also what is just being fetched. Counts from when it resolves. Rejects when the log does. */
   async purge(purge: Purge): Promise<PurgeResult> {
-    const { clock, namespace, purges, store } = this.options
-    const record = purgeRecord(purge, namespace, clock.wallMs())
+    const { clock, keys, namespace, purges } = this.options
+    const record = purgeRecord(purge, namespace, clock.wallMs(), keys)
     this.fills.forget()
-    await purges.add(record)
+    try {
+      await purges.add(record)
+    } catch (error) {
+      // It may be forgotten with this process: what is removed by then cannot come back.
+      void this.sweep(record)
+      throw error
+    }
+    return this.sweep(record)
+  }
+
+  /** Removes what a purge is about from the store, or counts it. Waits no longer than `sweepWaitMs`, and never rejects: what is not removed is judged when it is found. */
+  private async sweep(record: PurgeRecord): Promise<PurgeResult> {
+    const { onStoreError, store, sweepWaitMs } = this.options
+    if (store.sweep === undefined) return { touched: 0 }
     const judged = new MemoryPurgeLog()
-    await judged.add(record)
+    void judged.add(record)
+    let found = 0
     const matches = (meta: StoredMeta): boolean => {
       const { hardAt, softAt } = judged.verdict(meta)
-      return meta.vary === undefined && Math.max(hardAt, softAt) >= meta.requestTime
+      const isMeant = meta.vary === undefined && Math.max(hardAt, softAt) >= meta.requestTime
+      if (isMeant) found++
+      return isMeant
     }
-    if (store.sweep === undefined) return { touched: 0 }
-    return { touched: await store.sweep(matches, record.soft) }
+    const swept = store.sweep(matches, record.soft).catch((error: unknown) => {
+      onStoreError(error)
+      return undefined
+    })
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(resolve, sweepWaitMs, undefined)
+    })
+    const touched = await Promise.race([swept, late])
+    clearTimeout(timer)
+    return touched === undefined ? { touched: found, partial: true } : { touched }
   }
 
   /** Goes by the cache, for as long as that is right. */
@@ -212,6 +279,3 @@ export class CacheEngine {
 }
 
 const metaOnly: GetOptions = { body: 'none' }
-/** Counts where there is no Cache-Control (RFC 9111 section 5.4); a list, in any case. */
-const pragmaNoCache = /(?:^|,)[ \t]*no-cache[ \t]*(?:,|$)/i
-const reload: CacheControl | undefined = parseCacheControl('no-cache')

@@ -24,21 +24,21 @@ export class EntryAnswers {
     return prepared
   }
 
-  revalidated(entry: CacheEntry, meta: CacheMeta, request: ProxyRequest, status: ForwardedStatus): Promise<ProxyResponse> {
+  revalidated(entry: CacheEntry, meta: CacheMeta, request: ProxyRequest, status: ForwardedStatus, key: string): Promise<ProxyResponse> {
     const prepared = this.prepare({ ...meta, length: entry.meta.length })
     const ageMs = currentAgeMs(meta, this.options.clock.wallMs())
     const headers = prepared.headers(ageMs)
     headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: ttlSeconds(prepared.lifetimeMs, ageMs) })
-    return answerFrom(entry, meta, headers, request)
+    return answerFrom(entry, meta, headers, request, this.options.store, key)
   }
 
   /** Answers from an entry beyond its lifetime. Uses it up; rejects when its body is gone. */
-  async stale(entry: CacheEntry, request: ProxyRequest, status: ForwardedStatus): Promise<ProxyResponse> {
+  async stale(entry: CacheEntry, request: ProxyRequest, status: ForwardedStatus, key: string): Promise<ProxyResponse> {
     const prepared = this.prepare(entry.meta)
     const ageMs = currentAgeMs(entry.meta, this.options.clock.wallMs())
     const headers = prepared.headers(ageMs)
     headers['cache-status'] = forwardedStatus(this.options.name, { ...status, ttl: ttlSeconds(prepared.lifetimeMs, ageMs) })
-    const answer = await answerFrom(entry, entry.meta, headers, request)
+    const answer = await answerFrom(entry, entry.meta, headers, request, this.options.store, key)
     request.exchange.set(cacheResult, 'stale')
     return answer
   }

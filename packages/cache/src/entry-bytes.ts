@@ -15,8 +15,8 @@ const MAX_FAST_FIELDS = 20
 
 /** What an entry takes beside its body. */
 export function metaBytes(key: string, meta: CacheMeta): number {
-  // The URL is kept as a part of the key where it is one.
-  let bytes = ENTRY_BYTES + key.length + (key.includes(meta.url) ? 0 : meta.url.length) + headerBytes(meta.headers)
+  // The URL is kept as a part of the key where it is all that follows the namespace.
+  let bytes = ENTRY_BYTES + key.length + (key.length === key.indexOf('|') + 1 + meta.url.length ? 0 : meta.url.length) + headerBytes(meta.headers)
   for (const tag of meta.tags) bytes += TEXT_BYTES + tag.length
   if (meta.vary !== undefined) for (const name of meta.vary.fields) bytes += TEXT_BYTES + name.length
   return bytes

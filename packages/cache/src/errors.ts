@@ -1,4 +1,4 @@
-import { ProxyError } from '@proxy/pipeline'
+import { ProxyError, toProxyError } from '@proxy/pipeline'
 
 /** The request wants no answer but a stored one, and there is none (RFC 9111 section 5.2.1.7). */
 export function onlyIfCached(): ProxyError {
@@ -44,4 +44,20 @@ export function writeAborted(): ProxyError {
 /** What lies in a store is not what was written. */
 export function storedBodyBroken(what: string): ProxyError {
   return new ProxyError(`stored body: ${what}`, { code: 'STORE_BODY_BROKEN', status: 502, source: 'proxy' })
+}
+
+/** A tier did not answer in time. */
+export function tierTimedOut(tier: string, timeoutMs: number): ProxyError {
+  return new ProxyError(`tier ${tier} did not answer within ${timeoutMs} ms`, { code: 'TIER_TIMEOUT', status: 504, source: 'proxy' })
+}
+
+/** A tier has failed too often, or does not keep up, and is not asked for a while. */
+export function tierOut(tier: string): ProxyError {
+  return new ProxyError(`tier ${tier} is left out for a while`, { code: 'TIER_UNAVAILABLE', status: 503, source: 'proxy' })
+}
+
+/** No answer was to be had: from the origin, or for want of one that could be asked. */
+export function isUnreachable(error: unknown): boolean {
+  const { source, status } = toProxyError(error)
+  return source !== 'client' && status >= 502 && status <= 504
 }

@@ -3,17 +3,22 @@ import { isAuthorized } from './authorized.ts'
 import type { Background } from './background.ts'
 import { parseCacheControl } from './cache-control.ts'
 import { ttlSeconds } from './cache-status.ts'
+import { complete } from './completion.ts'
 import { addValidators, confirms, hasValidator, removeConditions } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
+import { isUnreachable } from './errors.ts'
 import type { Fill, FillOutcome, Fills } from './fill.ts'
 import { currentAgeMs, initialAgeMs, lifetimeMs, responseControl } from './freshness.ts'
 import { variantKey, varyFields } from './key.ts'
+import type { ContentRange } from './range.ts'
 import { indexRecord, recordOf, renewedRecord, type Times } from './record.ts'
 import { SharedBody } from './shared-body.ts'
 import { ifErrorMs, isServerError } from './staleness.ts'
 import { type NotStoredReason, storability } from './storability.ts'
 import type { CacheEntry, CacheMeta, CacheWriter, StoredMeta, VaryIndex } from './store.ts'
+import { type StoredParts, wholeFields } from './stored-parts.ts'
 import { uniqueId } from './unique-id.ts'
+import { Variants } from './variants.ts'
 
 /** What a lookup found. `key` is the variant's where the base record says that there are variants. */
 export interface Found {
@@ -42,9 +47,13 @@ export class Fetcher {
   private readonly options: EngineOptions
   private readonly fills: Fills
   private readonly background: Background
+  private readonly parts: StoredParts
+  readonly variants: Variants
 
-  constructor(options: EngineOptions, fills: Fills, background: Background) {
+  constructor(options: EngineOptions, fills: Fills, background: Background, parts: StoredParts) {
+    this.parts = parts
     this.options = options
+    this.variants = new Variants(options.maxVariants)
     this.fills = fills
     this.background = background
   }
@@ -56,20 +65,37 @@ export class Fetcher {
     return fill
   }
 
-  /** Shares and stores an answer that was not asked for by a fill, but is what a GET would bring. */
-  keep(base: string, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean): FillOutcome {
-    const fill = this.fills.open(base, undefined)
-    const outcome = this.decide(
-      fill,
-      { base, key: base, index: undefined, since: this.fills.invalidatedCount, stale: undefined, fresh: false },
-      derive(request, { method: 'GET' }),
-      response,
-      times,
-      authorized,
-      false
-    )
+  /** Whether the whole is being fetched. */
+  isFilling(key: string): boolean {
+    return this.fills.find(key) !== undefined
+  }
+
+  /** Shares and stores an answer that was not asked for by a fill, but is what a GET would bring. `total` where it is a 206 that has all the bytes. What was asked for before its target changed is not kept. */
+  keepWhole(found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean, total?: number): FillOutcome {
+    if (this.fills.invalidatedSince(found.base, found.since)) return { kind: 'unshared', response, reason: 'refused' }
+    const fill = this.fills.open(found.base, undefined)
+    const whole = total === undefined ? response : { status: 200, headers: wholeFields(response.headers, response.headers, total), body: response.body }
+    const outcome = this.decide(fill, found, derive(request, { method: 'GET' }), whole, times, authorized, false)
     fill.outcome = Promise.resolve(outcome)
     return outcome
+  }
+
+  /** The same for a part. */
+  keepPart(found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean, range: ContentRange): FillOutcome {
+    if (this.fills.invalidatedSince(found.base, found.since)) return { kind: 'unshared', response, reason: 'refused' }
+    const fill = this.fills.open(found.base, undefined)
+    const outcome = this.decide(fill, found, request, response, times, authorized, false, range)
+    fill.outcome = Promise.resolve(outcome)
+    return outcome
+  }
+
+  /** What is stored still holds, as a request for a part of it has shown. */
+  confirmPart(found: Found, stale: CacheEntry, from304: Readonly<HeaderMap>, times: Times, authorized: boolean): CacheMeta {
+    if (this.fills.invalidatedSince(found.base, found.since)) return renewedRecord(this.options, stale.meta, from304, times)
+    const fill = this.fills.open(found.base, undefined)
+    const outcome = this.confirm(fill, found, stale, from304, times, authorized)
+    fill.outcome = Promise.resolve(outcome)
+    return outcome.meta
   }
 
   private async fetch(fill: Fill, found: Found, request: ProxyRequest, next: Handler, authorized: boolean, whole: boolean): Promise<FillOutcome> {
@@ -79,8 +105,9 @@ export class Fetcher {
     try {
       const headers = createHeaders(request.headers)
       removeConditions(headers)
+      this.options.keys.negotiation.apply(headers)
       let requestTime = clock.wallMs()
-      response = await this.ask(request, next, headers, stale)
+      response = (stale === undefined && this.parts.has(found.key) ? await complete(this.parts, found.key, request, next, headers) : undefined) ?? (await this.ask(request, next, headers, stale))
       if (response.status === 304 && stale !== undefined && hasValidator(stale.meta.headers)) {
         discardBody(response.body)
         if (confirms(response.headers, stale.meta.headers)) return this.confirm(fill, found, stale, response.headers, { requestTime, responseTime: clock.wallMs() }, authorized)
@@ -100,7 +127,7 @@ export class Fetcher {
         this.fills.end(fill)
         return { kind: 'stale', version: stale.version, status: undefined }
       }
-      if (response === undefined) this.rememberFailure(found, request, error)
+      if (response === undefined) this.rememberFailure(found, error)
       this.fills.end(fill)
       throw error
     }
@@ -110,7 +137,7 @@ export class Fetcher {
   mayStandIn({ meta }: CacheEntry, status: number | undefined): boolean {
     const { clock, freshness, stale } = this.options
     const staleMs = currentAgeMs(meta, clock.wallMs()) - lifetimeMs(meta, freshness)
-    const allowedMs = ifErrorMs(meta.status, responseControl(meta.headers, freshness.targets), status, stale)
+    const allowedMs = ifErrorMs(meta.status, responseControl(meta.headers, freshness), status, stale)
     return allowedMs > 0 && staleMs < allowedMs
   }
 
@@ -127,7 +154,7 @@ export class Fetcher {
   /** Whether an answer that went by the cache could have been stored, as far as it says itself. */
   isStorable(request: ProxyRequest, { status, headers }: ProxyResponse): boolean {
     const { clock, freshness } = this.options
-    const said = responseControl(headers, freshness.targets)
+    const said = responseControl(headers, freshness)
     // Most of those that go by the cache say so: no need to look at dates then.
     if ((said?.noStore && !said.mustUnderstand) || said?.private) return false
     const responseTime = clock.wallMs()
@@ -138,19 +165,20 @@ export class Fetcher {
   }
 
   /** Shares and stores the answer, or leaves it to the leader alone. */
-  private decide(fill: Fill, found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean, whole: boolean): FillOutcome {
-    const { freshness, maxObjectBytes, store, windowBytes } = this.options
+  private decide(fill: Fill, found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean, whole: boolean, part?: ContentRange): FillOutcome {
+    const { clock, freshness, keys, maxObjectBytes, store, windowBytes } = this.options
     const { headers, status } = response
     // Most of what is not stored says so: no need to look at dates then.
-    const said = responseControl(headers, freshness.targets)
+    const said = responseControl(headers, freshness)
     if (said?.noStore && !said.mustUnderstand) return this.unshared(fill, found, response, 'no-store')
     if (said?.private) return this.unshared(fill, found, response, 'private')
     const decision = storability(
       {
         method: request.method,
         authorized,
-        requestNoStore: parseCacheControl(request.headers['cache-control'])?.noStore === true,
-        status,
+        requestNoStore: this.options.heedsRequests && parseCacheControl(request.headers['cache-control'])?.noStore === true,
+        // A part is stored where the whole would be.
+        status: part === undefined ? status : 200,
         headers,
         responseTime: times.responseTime,
         initialAgeMs: initialAgeMs(headers, times.requestTime, times.responseTime)
@@ -158,27 +186,32 @@ export class Fetcher {
       freshness
     )
     if (!decision.store) return this.unshared(fill, found, response, decision.reason)
-    const length = declaredLength(headers)
+    const length = part === undefined ? declaredLength(headers) : part.end - part.start + 1
     if (length !== undefined && length > maxObjectBytes) return this.unshared(fill, found, response, 'too-large')
 
-    const fields = varyFields(headers.vary)
+    const fields = varyFields(headers.vary, keys.fields)
     // The index of a time before its target was changed would lead to the variants of that time again.
     const index = this.fills.invalidatedSince(found.base, found.since) ? undefined : found.index
     const vary = fields.length === 0 ? undefined : this.varyIndex(index, fields)
-    const key = vary === undefined ? found.base : variantKey(found.base, vary, request.headers)
-    const meta = recordOf(this.options, request, response, times, decision.lifetimeMs, length)
+    if (part !== undefined && vary !== index?.vary) return this.unshared(fill, found, response, 'status')
+    const key = part !== undefined ? this.parts.keyOf(found.key) : vary === undefined ? found.base : variantKey(found.base, vary, request.headers, keys)
+    if (part === undefined && vary !== undefined && !this.variants.admits(found.base, vary.generation, key, clock.monotonicMs())) return this.unshared(fill, found, response, 'too-many-variants')
+    const meta = recordOf(this.options, keys.urlOf(found.base), response, times, decision.lifetimeMs, length)
     const writer = this.put(key, meta)
     // Shared without being stored, it would go at the pace of its slowest reader: fine while it fits the window.
     if (writer.failed === true && length !== undefined && length > windowBytes) return this.unshared(fill, found, response, 'refused')
     this.fills.describe(fill, meta)
     this.fills.alsoUnder(fill, key)
-    const indexed = vary !== undefined && (index?.vary !== vary || index.keepUntil < meta.keepUntil) ? this.attempt(() => this.put(found.base, indexRecord(meta, vary)).commit()) : undefined
+    const indexed =
+      part === undefined && vary !== undefined && (index?.vary !== vary || index.keepUntil < meta.keepUntil) ? this.attempt(() => this.put(found.base, indexRecord(meta, vary)).commit()) : undefined
 
     const { onStoreError, storeStallMs } = this.options
     const finishBytes = whole ? Number.POSITIVE_INFINITY : this.options.finishBytes
     const onUnkept = (): void => this.fills.close(fill)
     const body = new SharedBody({ store, key, meta, writer, length, windowBytes, maxObjectBytes, finishBytes, storeStallMs, onUnkept, onStoreError })
-    this.background.add(this.finish(fill, body, indexed))
+    // Neither rejects, and both end the fill, for which an orderly end waits.
+    if (part === undefined) void this.finish(fill, body, found.key, indexed)
+    else void this.finishPart(fill, body, found.key, key)
     const stored = writer.failed !== true
     const leaderBody = body.begin(toSource(response.body))
     return { kind: 'shared', status, headers, body, leaderBody, vary, key, ttlSeconds: Math.max(0, ttlSeconds(decision.lifetimeMs, meta.initialAgeMs)), stored }
@@ -192,16 +225,27 @@ export class Fetcher {
   }
 
   /** It can be joined until its commit is settled: the next request is then a hit. When its target was changed meanwhile, it is not over before nothing of it can be found. */
-  private async finish(fill: Fill, body: SharedBody, indexed: Promise<void> | undefined): Promise<void> {
+  private async finish(fill: Fill, body: SharedBody, key: string, indexed: Promise<void> | undefined): Promise<void> {
     const stored = await body.settled
     if (indexed !== undefined) await indexed
-    if (stored) this.fills.noteStored(fill.base)
+    if (stored) {
+      this.fills.noteStored(fill.base)
+      if (this.parts.has(key)) await this.parts.remove(key)
+    }
     if (fill.invalidated && (stored || indexed !== undefined)) await this.attempt(() => this.options.store.delete(fill.base))
     this.fills.end(fill)
   }
 
+  private async finishPart(fill: Fill, body: SharedBody, key: string, partKey: string): Promise<void> {
+    if (await body.settled) {
+      if (fill.invalidated) await this.attempt(() => this.options.store.delete(partKey))
+      else this.parts.note(key)
+    }
+    this.fills.end(fill)
+  }
+
   /** The origin says that what is stored still holds. */
-  private confirm(fill: Fill, found: Found, stale: CacheEntry, from304: Readonly<HeaderMap>, times: Times, authorized: boolean): FillOutcome {
+  private confirm(fill: Fill, found: Found, stale: CacheEntry, from304: Readonly<HeaderMap>, times: Times, authorized: boolean): Extract<FillOutcome, { kind: 'revalidated' }> {
     const { freshness, store } = this.options
     const { version } = stale
     const meta = renewedRecord(this.options, stale.meta, from304, times)
@@ -245,7 +289,7 @@ export class Fetcher {
   }
 
   /** Keeps a failure to reach the origin, where the configuration asks for it, so that clients do not hammer a dead one. */
-  private rememberFailure(found: Found, request: ProxyRequest, error: unknown): void {
+  private rememberFailure(found: Found, error: unknown): void {
     const { clock, connectErrorTtlMs: ttlMs, name } = this.options
     const failure = toProxyError(error)
     if (ttlMs <= 0 || failure.source !== 'upstream' || failure.status < 500 || found.stale !== undefined || found.fresh) return
@@ -253,14 +297,14 @@ export class Fetcher {
     if (!(answer.body instanceof Uint8Array)) return
     answer.headers['cache-control'] = `s-maxage=${Math.ceil(ttlMs / 1000)}, max-age=0`
     const now = clock.wallMs()
-    const writer = this.put(found.key, recordOf(this.options, request, answer, { requestTime: now, responseTime: now }, ttlMs, answer.body.byteLength))
+    const writer = this.put(found.key, recordOf(this.options, this.options.keys.urlOf(found.base), answer, { requestTime: now, responseTime: now }, ttlMs, answer.body.byteLength))
     writer.write(answer.body)
     this.background.add(writer.commit())
   }
 }
 
 /** Reasons that say nothing about what is stored for others. */
-const ofTheRequest: ReadonlySet<NotStoredReason> = new Set(['method', 'authorization', 'request-no-store', 'refused'])
+const ofTheRequest: ReadonlySet<NotStoredReason> = new Set(['method', 'authorization', 'request-no-store', 'refused', 'too-many-variants'])
 
 const noWriter: CacheWriter = {
   write: () => true,
@@ -268,12 +312,6 @@ const noWriter: CacheWriter = {
   commit: () => Promise.resolve(false),
   abort() {},
   failed: true
-}
-
-/** No answer was to be had: from the origin, or for want of one that could be asked. */
-function isUnreachable(error: unknown): boolean {
-  const { source, status } = toProxyError(error)
-  return source !== 'client' && status >= 502 && status <= 504
 }
 
 function declaredLength(headers: Readonly<HeaderMap>): number | undefined {

@@ -8,7 +8,7 @@ import type { EntryAnswers } from './entry-answers.ts'
 import { originFailed } from './errors.ts'
 import type { Fetcher, Found } from './fetcher.ts'
 import type { Fill, FillOutcome, Fills } from './fill.ts'
-import { currentAgeMs, isFresh, lifetimeMs, responseControl } from './freshness.ts'
+import { currentAgeMs, type FreshnessPolicy, isFresh, lifetimeMs, responseControl } from './freshness.ts'
 import { variantKey } from './key.ts'
 import { pass } from './pass.ts'
 import type { Refresher } from './refresher.ts'
@@ -61,7 +61,7 @@ export class FillAnswers {
     }
     if (result.kind === 'revalidated' && stale !== undefined) {
       try {
-        const answer = await this.parts.answers.revalidated(stale, result.meta, request, { fwd, fwdStatus: 304 })
+        const answer = await this.parts.answers.revalidated(stale, result.meta, request, { fwd, fwdStatus: 304 }, found.key)
         request.exchange.set(cacheResult, 'revalidated')
         return answer
       } catch (error) {
@@ -74,7 +74,7 @@ export class FillAnswers {
     if (result.kind === 'stale' && stale !== undefined) {
       this.parts.refresher.leaveAlone(found.key, result.status)
       try {
-        return await this.parts.answers.stale(stale, request, { fwd, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
+        return await this.parts.answers.stale(stale, request, { fwd, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) }, found.key)
       } catch (error) {
         this.parts.dropBroken(found.key, stale, error)
         return this.lead({ ...found, stale: undefined }, request, next, fwd, authorized, alone)
@@ -111,7 +111,7 @@ export class FillAnswers {
 
   async join(fill: Fill, found: Found, request: ProxyRequest, next: Handler, fwd: ForwardReason, retried: boolean): Promise<ProxyResponse> {
     const { stale } = found
-    const { clock, freshness, name } = this.parts.options
+    const { clock, freshness, keys, name } = this.parts.options
     const { meta } = fill
     let result: FillOutcome
     try {
@@ -124,7 +124,7 @@ export class FillAnswers {
     }
     if (result.kind === 'revalidated' && result.shared && stale?.version === result.version) {
       try {
-        const answer = await this.parts.answers.revalidated(stale, result.meta, request, { fwd, collapsed: true })
+        const answer = await this.parts.answers.revalidated(stale, result.meta, request, { fwd, collapsed: true }, found.key)
         request.exchange.set(cacheResult, 'collapsed')
         return answer
       } catch (error) {
@@ -134,19 +134,19 @@ export class FillAnswers {
     } else if (result.kind === 'stale' && stale?.version === result.version && this.parts.fetcher.mayStandIn(stale, result.status)) {
       // Of one version, but perhaps found before the leader's was confirmed: it is older then.
       try {
-        return await this.parts.answers.stale(stale, request, { fwd, collapsed: true, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) })
+        return await this.parts.answers.stale(stale, request, { fwd, collapsed: true, detail: 'stale-if-error', ...(result.status !== undefined && { fwdStatus: result.status }) }, found.key)
       } catch (error) {
         this.parts.dropBroken(found.key, stale, error)
       }
     } else {
       stale?.discard()
     }
-    const matches = result.kind === 'shared' && (result.vary === undefined || variantKey(found.base, result.vary, request.headers) === result.key)
+    const matches = result.kind === 'shared' && (result.vary === undefined || variantKey(found.base, result.vary, request.headers, keys) === result.key)
     if (result.kind === 'shared' && matches) {
       const body = request.method === 'HEAD' ? null : result.body.reader()
       if (body !== undefined) {
         request.exchange.set(cacheResult, 'collapsed')
-        const headers = forOthers(result.headers, freshness.targets)
+        const headers = forOthers(result.headers, freshness)
         let ttl = result.ttlSeconds
         if (meta !== undefined) {
           const ageMs = currentAgeMs(meta, clock.wallMs())
@@ -179,9 +179,9 @@ async function within(work: Promise<unknown>, ms: number): Promise<void> {
 }
 
 /** The fields of an answer for a client that it was not made for. */
-function forOthers(from: Readonly<HeaderMap>, targets: readonly string[]): HeaderMap {
+function forOthers(from: Readonly<HeaderMap>, policy: FreshnessPolicy): HeaderMap {
   const headers = createHeaders(from)
-  const control = responseControl(from, targets)
+  const control = responseControl(from, policy)
   if (control !== undefined) for (const name of control.withheld) delete headers[name]
   return headers
 }

@@ -64,6 +64,7 @@ const MAX_STORED = 1000
 export class Fills {
   private readonly byKey = new Map<string, Fill>()
   private readonly running = new Set<Fill>()
+  private readonly awaiting: (() => void)[] = []
   /** Base keys of fills that were stored lately, with the count of stored fills at that time. */
   private readonly stored = new Recent<number>(MAX_STORED)
   /** How many fills have been stored so far. */
@@ -78,9 +79,9 @@ export class Fills {
     return this.running.size
   }
 
-  /** How the origin's answers that are being waited for come out. */
-  outcomes(): Promise<FillOutcome>[] {
-    return [...this.running].map((fill) => fill.outcome)
+  /** Resolves when one of those under way has ended. */
+  nextEnd(): Promise<void> {
+    return new Promise((resolve) => this.awaiting.push(resolve))
   }
 
   /** The fill that requests for `key` may join. */
@@ -132,6 +133,7 @@ export class Fills {
     this.close(fill)
     if (fill.invalidated && fill.meta?.id !== undefined) this.outdated.delete(fill.meta.id)
     this.running.delete(fill)
+    if (this.awaiting.length > 0) for (const resolve of this.awaiting.splice(0)) resolve()
     // A Map or Set that entries come to and go from is rebuilt time and again, and what was in it then stays referenced by the table it had before. Once one
     // of these tables is in the old generation, all that follow it live until the next full collection, with all that their entries hold.
     fill.outcome = over

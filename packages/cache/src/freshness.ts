@@ -12,6 +12,11 @@ export interface FreshnessPolicy {
   readonly targets: readonly string[]
   /** Lifetime of responses that say nothing of theirs, as a share of the time since they were last modified; undefined: none. */
   readonly heuristic: Heuristic | undefined
+  /** What the origin says of caching does not count. */
+  readonly ignoresOrigin: boolean
+  /** Bounds of a lifetime that no rule has set, from when the response arrived. Milliseconds. The lower one is for content alone. */
+  readonly minMs: number
+  readonly maxMs: number
 }
 
 export interface Heuristic {
@@ -34,7 +39,8 @@ export interface Timed {
 const heuristicallyCacheable: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501])
 
 /** The directives that count for this cache: those of the first targeted field that can be read, else Cache-Control's. */
-export function responseControl(headers: Readonly<HeaderMap>, targets: readonly string[]): CacheControl | undefined {
+export function responseControl(headers: Readonly<HeaderMap>, { ignoresOrigin, targets }: Pick<FreshnessPolicy, 'ignoresOrigin' | 'targets'>): CacheControl | undefined {
+  if (ignoresOrigin) return undefined
   for (const name of targets) {
     const value = headers[name]
     const control = value === undefined ? undefined : targetedControl(value)
@@ -46,10 +52,32 @@ export function responseControl(headers: Readonly<HeaderMap>, targets: readonly 
 /** freshness_lifetime of RFC 9111 section 4.2.1, or that of the rule that fits; undefined when nobody gave one. Counted from the response's origin. */
 export function explicitLifetimeMs(response: Timed, control: CacheControl | undefined, policy: FreshnessPolicy): number | undefined {
   const { headers } = response
-  for (const rule of policy.rules) if (ruleFits(rule, response.status, headers)) return rule.ttlMs > 0 ? response.initialAgeMs + rule.ttlMs : 0
+  for (const rule of policy.rules) if (ruleFits(rule, response.status, headers)) return rule.ttlMs > 0 ? response.initialAgeMs + untilRetry(response, rule.ttlMs) : 0
+  const said = saidLifetimeMs(response, control, policy)
+  return said === undefined ? undefined : bounded(said, response, policy)
+}
+
+/** What the origin asks to wait before it is asked again, where that is shorter: it may be well by then. */
+function untilRetry({ headers, responseTime, status }: Timed, ttlMs: number): number {
+  const retryAfter = status === 429 || status === 503 ? headers['retry-after'] : undefined
+  if (typeof retryAfter !== 'string') return ttlMs
+  const ms = /^\d{1,9}$/.test(retryAfter) ? Number(retryAfter) * 1000 : (parseHttpDate(retryAfter) ?? Number.POSITIVE_INFINITY) - responseTime
+  return Math.max(0, Math.min(ttlMs, ms))
+}
+
+/** Statuses of content, for which a lower bound counts. */
+const content: ReadonlySet<number> = new Set([200, 203, 300, 301, 308])
+
+function bounded(lifetime: number, { initialAgeMs, status }: Timed, { maxMs, minMs }: FreshnessPolicy): number {
+  if (lifetime > initialAgeMs + maxMs) return initialAgeMs + maxMs
+  return minMs > 0 && content.has(status) ? Math.max(lifetime, initialAgeMs + minMs) : lifetime
+}
+
+function saidLifetimeMs(response: Timed, control: CacheControl | undefined, policy: FreshnessPolicy): number | undefined {
+  const { headers } = response
   if (control?.sMaxage !== undefined) return control.sMaxage * 1000
   if (control?.maxAge !== undefined) return control.maxAge * 1000
-  if (headers.expires === undefined || control?.isTargeted) return undefined
+  if (headers.expires === undefined || control?.isTargeted || policy.ignoresOrigin) return undefined
   const expires = parseHttpDate(headers.expires)
   // An Expires that is no date, like "0", is in the past (RFC 9111 section 5.3).
   if (expires === undefined) return 0
@@ -62,8 +90,12 @@ export function allowsHeuristic(status: number, control: CacheControl | undefine
 }
 
 /** Lifetime that is guessed where nobody gave one (RFC 9111 section 4.2.2). */
-export function heuristicLifetimeMs(response: Timed, control: CacheControl | undefined, { heuristic }: FreshnessPolicy): number {
-  if (heuristic === undefined || !allowsHeuristic(response.status, control)) return 0
+export function heuristicLifetimeMs(response: Timed, control: CacheControl | undefined, policy: FreshnessPolicy): number {
+  if (!allowsHeuristic(response.status, control)) return 0
+  return bounded(policy.heuristic === undefined ? 0 : guessedLifetimeMs(response, policy.heuristic), response, policy)
+}
+
+function guessedLifetimeMs(response: Timed, heuristic: Heuristic): number {
   const modified = parseHttpDate(response.headers['last-modified'])
   if (modified === undefined) return 0
   const unchangedMs = (parseHttpDate(response.headers.date) ?? response.responseTime) - modified
@@ -72,7 +104,7 @@ export function heuristicLifetimeMs(response: Timed, control: CacheControl | und
 
 /** How long a stored response is fresh, counted from its origin. Milliseconds. */
 export function lifetimeMs(meta: CacheMeta, policy: FreshnessPolicy): number {
-  const control = responseControl(meta.headers, policy.targets)
+  const control = responseControl(meta.headers, policy)
   if (control?.noCache) return 0
   return explicitLifetimeMs(meta, control, policy) ?? heuristicLifetimeMs(meta, control, policy)
 }

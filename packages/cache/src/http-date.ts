@@ -3,9 +3,25 @@ const rfc850Date = /^(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (\d{2})-(Jan|Fe
 const asctimeDate = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ([ \d]\d) (\d{2}):(\d{2}):(\d{2}) (\d{4})$/
 const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
 
+/** Of one answer a date is asked for several times, and answers of one second share it. */
+const remembered = new Map<string, number>()
+const MAX_REMEMBERED = 64
+
 /** HTTP-date in its three forms (RFC 9110 section 5.6.7), milliseconds since 1970; undefined for anything else, and for a field that was sent twice. */
 export function parseHttpDate(value: string | string[] | undefined): number | undefined {
   if (typeof value !== 'string') return undefined
+  const known = remembered.get(value)
+  if (known !== undefined) return known
+  const ms = parse(value)
+  // What is no date may be of any length, and is not worth keeping.
+  if (ms !== undefined) {
+    if (remembered.size >= MAX_REMEMBERED) remembered.clear()
+    remembered.set(value, ms)
+  }
+  return ms
+}
+
+function parse(value: string): number | undefined {
   let match = imfDate.exec(value)
   if (match !== null) return utc(match[3], match[2], match[1], match[4], match[5], match[6])
   match = rfc850Date.exec(value)

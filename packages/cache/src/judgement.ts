@@ -28,6 +28,8 @@ export function judge(meta: StoredMeta, prepared: Prepared, { control, ageMs, no
   const softly = softAt >= meta.requestTime
   if (!softly && isFresh(prepared.lifetimeMs, ageMs, control)) return 'fresh'
   if (now >= meta.keepUntil) return 'gone'
+  // It may have been purged for good: only its origin can tell.
+  if (softAt === Number.POSITIVE_INFINITY) return 'stale'
   const staleMs = Math.max(ageMs - prepared.lifetimeMs, softly ? now - softAt : Number.NEGATIVE_INFINITY)
   if (staleMs < 0) return 'request'
   if ((control === undefined || acceptsStale(control)) && staleMs < whileRevalidateMs(prepared.control, policy)) return 'stale-while-revalidate'

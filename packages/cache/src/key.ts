@@ -1,28 +1,24 @@
 import { hash } from 'node:crypto'
 import { combined, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
+import { type KeyRules, selectingValue } from './key-rules.ts'
 import { normalised } from './selecting-fields.ts'
 import type { VaryIndex } from './store.ts'
 
 /** Longer field values enter a variant's key as their digest. Characters. */
 const MAX_PLAIN_VALUE = 128
 
-/** Namespace, scheme, authority, path and query: everything that selects what the origin is asked for. GET and HEAD share it. */
-export function cacheKey(namespace: string, request: ProxyRequest): string {
-  return `${namespace}|${requestUrl(request)}`
-}
-
 export function requestUrl(request: ProxyRequest): string {
   return `${request.scheme}://${request.authority}${request.target}`
 }
 
 /** Keys of what an unsafe request has changed: its target, and what Location and Content-Location name, as long as it is of the same origin (RFC 9111 section 4.4). */
-export function changedKeys(namespace: string, request: ProxyRequest, headers: Readonly<HeaderMap>): Set<string> {
-  const keys = new Set([cacheKey(namespace, request)])
+export function changedKeys(keys: KeyRules, request: ProxyRequest, headers: Readonly<HeaderMap>): Set<string> {
+  const changed = new Set([keys.key(request)])
   for (const named of [headers.location, headers['content-location']]) {
     const target = named === undefined ? undefined : sameOriginTarget(combined(named) as string, request)
-    if (target !== undefined) keys.add(`${namespace}|${request.scheme}://${request.authority}${target}`)
+    if (target !== undefined) changed.add(keys.keyOf(request.scheme, request.authority, target))
   }
-  return keys
+  return changed
 }
 
 /** Path and query of a reference that leads to the same origin. */
@@ -33,11 +29,11 @@ export function sameOriginTarget(reference: string, request: ProxyRequest): stri
   return from.origin === to.origin ? to.pathname + to.search : undefined
 }
 
-/** Field names of Vary: lower-case, sorted, each once. */
-export function varyFields(vary: string | string[] | undefined): string[] {
+/** Field names of Vary and what else counts: lower-case, sorted, each once. */
+export function varyFields(vary: string | string[] | undefined, always: readonly string[] = none): readonly string[] {
   const text = combined(vary)
-  if (text === undefined) return []
-  const names = new Set<string>()
+  if (text === undefined) return always
+  const names = new Set(always)
   for (const part of text.toLowerCase().split(',')) {
     const name = part.trim()
     if (name !== '') names.add(name)
@@ -45,12 +41,14 @@ export function varyFields(vary: string | string[] | undefined): string[] {
   return [...names].sort()
 }
 
-/** Key of the variant that a request selects. Fields are normalised where that does not change what they mean (RFC 9111 section 4.1); an absent field differs from an empty one. */
-export function variantKey(base: string, vary: VaryIndex, headers: Readonly<HeaderMap>): string {
+/** Key of the variant that a request selects. Fields are reduced to what is listed of them, or normalised where that does not change what they mean (RFC 9111 section 4.1); an absent field differs from an empty one. */
+export function variantKey(base: string, vary: VaryIndex, headers: Readonly<HeaderMap>, { negotiation }: KeyRules): string {
   let key = `${base}\n${vary.generation}`
   for (const name of vary.fields) {
-    const value = combined(headers[name])
-    if (value === undefined) key += '\n-'
+    const value = selectingValue(headers, name)
+    const negotiated = negotiation.read(name, value)
+    if (negotiated !== undefined) key += `\n~${negotiated}`
+    else if (value === undefined) key += '\n-'
     else {
       const normal = normalised(name, value)
       key += normal.length > MAX_PLAIN_VALUE ? `\n#${hash('sha256', normal, 'base64url')}` : `\n=${normal}`
@@ -58,3 +56,5 @@ export function variantKey(base: string, vary: VaryIndex, headers: Readonly<Head
   }
   return key
 }
+
+const none: readonly string[] = []

@@ -6,7 +6,7 @@ import { Lru } from './lru.ts'
 import { type MemoryBudget, MemoryWriter } from './memory-writer.ts'
 import { S3Fifo } from './s3-fifo.ts'
 import { sliceBody } from './segments.ts'
-import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, StoredMeta } from './store.ts'
+import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions, StoredMeta } from './store.ts'
 
 export interface MemoryStoreOptions {
   /** Bound of everything held: bodies, also of writes under way, metadata and keys. Default 64 MiB. */
@@ -31,6 +31,9 @@ export interface MemoryStoreStats {
   readonly evictions: number
   /** Writes that were refused because of their size or for want of room. */
   readonly refused: number
+  /** Of bodies that were asked for, and of those that were stored. */
+  readonly bytesServed: number
+  readonly bytesWritten: number
 }
 
 /** Entries that a sweep looks at before others get their turn. */
@@ -73,6 +76,7 @@ class Node implements CacheEntry, Resident {
 
 /** Cache in the memory of this process: bounded in bytes, every operation O(1), no timers. */
 export class MemoryStore implements CacheStore {
+  readonly guarded = true
   private readonly maxBytes: number
   private readonly maxEntryBytes: number
   private readonly nodes = new Map<string, Node>()
@@ -88,6 +92,8 @@ export class MemoryStore implements CacheStore {
   private misses = 0
   private evictions = 0
   private refused = 0
+  private bytesServed = 0
+  private bytesWritten = 0
   private readonly nothing: Promise<undefined> = Promise.resolve(undefined)
   private readonly budget: MemoryBudget = {
     reserve: (bytes, entryBytes) => this.reserve(bytes, entryBytes),
@@ -103,13 +109,14 @@ export class MemoryStore implements CacheStore {
     this.eviction = evictionOf(options.eviction ?? 's3-fifo', this.maxBytes)
   }
 
-  get(key: string): Promise<CacheEntry | undefined> {
+  get(key: string, want?: GetOptions): Promise<CacheEntry | undefined> {
     const node = this.nodes.get(key)
     if (node === undefined) {
       this.misses++
       return this.nothing
     }
     this.hits++
+    this.bytesServed += wantedBytes(want?.body, node.meta.length)
     this.eviction.hit(node)
     return node.found
   }
@@ -159,7 +166,17 @@ export class MemoryStore implements CacheStore {
   }
 
   stats(): MemoryStoreStats {
-    return { entries: this.nodes.size, bytes: this.bytes, maxBytes: this.maxBytes, hits: this.hits, misses: this.misses, evictions: this.evictions, refused: this.refused }
+    return {
+      entries: this.nodes.size,
+      bytes: this.bytes,
+      maxBytes: this.maxBytes,
+      hits: this.hits,
+      misses: this.misses,
+      evictions: this.evictions,
+      refused: this.refused,
+      bytesServed: this.bytesServed,
+      bytesWritten: this.bytesWritten
+    }
   }
 
   private reserve(bytes: number, entryBytes: number): boolean {
@@ -186,6 +203,7 @@ export class MemoryStore implements CacheStore {
     }
     this.writes++
     this.pendingBytes -= bytes
+    this.bytesWritten += length
     const version = `${this.id}${this.writes.toString(36)}`
     const before = this.nodes.get(key)
     if (before !== undefined) this.replace(before, new Node(before.key, version, kept(meta, before.key, length), body, bytes))
@@ -221,9 +239,16 @@ export class MemoryStore implements CacheStore {
   }
 }
 
+function wantedBytes(wanted: GetOptions['body'], length: number): number {
+  if (wanted === undefined || wanted === 'all') return length
+  return wanted === 'none' ? 0 : Math.max(0, Math.min(wanted.end + 1, length) - wanted.start)
+}
+
 /** Keys of the cache contain the URL: kept as a part of the key it takes no memory of its own. */
 function kept(meta: CacheMeta, key: string, length: number): StoredMeta {
   const { url } = meta
+  // Cut out of this very key by the cache.
+  if (meta.length === length && key.length - url.length === key.indexOf('|') + 1) return meta as StoredMeta
   const at = key.indexOf(url)
   return { ...meta, url: at < 0 ? url : key.slice(at, at + url.length), length }
 }

@@ -34,7 +34,7 @@ export class Prepared {
     this.fields = createHeaders(meta.headers)
     this.meta = meta
     this.cacheName = name
-    this.control = responseControl(meta.headers, freshness.targets)
+    this.control = responseControl(meta.headers, freshness)
     this.status = meta.status
     const asked = meta.headers['retry-after']
     this.originRetryAfter = asked === undefined ? 0 : typeof asked === 'string' && /^\d{1,9}$/.test(asked) ? Number(asked) : undefined

@@ -1,12 +1,13 @@
 import { type Body, type BodySink, type BodySource, type ByteRange, type Flow, type HeaderMap, type ProxyError, toSource, WholeBody } from '@proxy/pipeline'
-import type { CacheEntry, CacheWriter, StoredMeta } from './store.ts'
+import type { CacheEntry, StoredMeta } from './store.ts'
+import type { TierWriter } from './tier-writer.ts'
 
 /** Starts copying an entry to nearer stores; undefined when none of them takes it. */
 export type StartCopy = (entry: CacheEntry) => Copy | undefined
 
 /** A copy of an entry on its way to nearer stores. */
 export interface Copy {
-  readonly writers: readonly CacheWriter[]
+  readonly writers: readonly TierWriter[]
   /** Makes it visible, if the entry that it is a copy of is still the one to be found. In the background; never rejects. */
   settle(): void
 }
@@ -48,7 +49,7 @@ class CopiedBody implements BodySource, BodySink, Flow {
   readonly length: number | undefined
   private readonly source: BodySource
   private readonly copy: Copy
-  private readonly behind = new Set<CacheWriter>()
+  private readonly behind = new Set<TierWriter>()
   private sink: BodySink | undefined
   private flow: Flow | undefined
 
@@ -72,7 +73,7 @@ class CopiedBody implements BodySource, BodySink, Flow {
   data(chunk: Uint8Array): boolean {
     for (const writer of this.copy.writers) {
       if (this.behind.has(writer)) {
-        writer.abort()
+        writer.giveUp()
         continue
       }
       if (!writer.write(chunk)) {

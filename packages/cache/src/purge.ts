@@ -1,3 +1,4 @@
+import type { KeyRules } from './key-rules.ts'
 import type { PurgeRecord, PurgeScope } from './purge-log.ts'
 
 /** What to forget. Exactly one of `url`, `prefix`, `tag` and `all`. */
@@ -16,10 +17,12 @@ export interface Purge {
 export interface PurgeResult {
   /** Stored responses that were found and removed, or made stale. What is in a store that cannot be walked through is not counted, and is not served either. */
   readonly touched: number
+  /** Not every store had been seen when the answer was due (`sweepWaitMs`), or one failed. The purge counts all the same; `touched` is what was found by then. */
+  readonly partial?: true
 }
 
 /** The record of a purge. Throws TypeError when it says nothing, too much, or what no stored URL can be. */
-export function purgeRecord(purge: Purge, namespace: string | undefined, at: number): PurgeRecord {
+export function purgeRecord(purge: Purge, namespace: string | undefined, at: number, keys: KeyRules): PurgeRecord {
   const { url, prefix, tag, all, soft = false } = purge
   const given = Object.entries({ url, prefix, tag, all }).filter(([, value]) => value !== undefined)
   if (given.length !== 1) throw new TypeError('a purge names exactly one of url, prefix, tag and all')
@@ -33,13 +36,15 @@ export function purgeRecord(purge: Purge, namespace: string | undefined, at: num
     if (/[\s,]/.test(value)) throw new TypeError('a tag has no spaces or commas')
     return { scope, value, namespace, at, soft }
   }
-  return { scope, value: asRequested(scope, value), namespace, at, soft }
+  return { scope, value: asStored(scope, value, keys), namespace, at, soft }
 }
 
-/** Scheme and authority in lower case, as stored; the rest as it is. A URL has a path, a prefix a whole authority. */
-function asRequested(scope: 'url' | 'prefix', text: string): string {
+/** As stored: scheme and authority in lower case, a URL as far as it counts for the key. A URL has a path, a prefix a whole authority. */
+function asStored(scope: 'url' | 'prefix', text: string, keys: KeyRules): string {
   const match = /^(https?):\/\/([^/?#\s]+)(\/[^#\s]*)?$/i.exec(text)
   if (match === null || (scope === 'prefix' && match[3] === undefined))
     throw new TypeError(`${scope} must be an http or https URL${scope === 'prefix' ? ' with a path, such as https://example.org/' : ''}, not ${JSON.stringify(text)}`)
-  return `${(match[1] as string).toLowerCase()}://${(match[2] as string).toLowerCase()}${match[3] ?? '/'}`
+  const [scheme, authority] = [(match[1] as string).toLowerCase(), (match[2] as string).toLowerCase()]
+  const path = match[3] ?? '/'
+  return scope === 'url' ? keys.url(scheme, authority, path) : keys.url(scheme, authority, '') + path
 }

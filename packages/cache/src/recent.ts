@@ -13,6 +13,11 @@ export class Recent<V> {
     this.half = Math.ceil(maxEntries / 2)
   }
 
+  /** Nothing has been set, or all of it was long ago. */
+  get isEmpty(): boolean {
+    return this.newer.size === 0 && this.older.size === 0
+  }
+
   get(key: string): V | undefined {
     return this.newer.get(key) ?? this.older.get(key)
   }

@@ -1,8 +1,7 @@
-import { createHeaders, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
+import { createHeaders, type HeaderMap } from '@proxy/pipeline'
 import { hasValidator, updateFields } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
 import { initialAgeMs, lifetimeMs, responseControl } from './freshness.ts'
-import { requestUrl } from './key.ts'
 import { keptStaleMs } from './staleness.ts'
 import type { CacheMeta, VaryIndex } from './store.ts'
 import { tagsOf } from './tags.ts'
@@ -17,23 +16,23 @@ export interface Times {
   readonly responseTime: number
 }
 
-/** What is stored of a response apart from its body. `lifetime` counts from its origin, as `storability` gives it. */
+/** What is stored of a response apart from its body. `url` is that of its key; `lifetime` counts from its origin, as `storability` gives it. */
 export function recordOf(
   options: EngineOptions,
-  request: ProxyRequest,
+  url: string,
   answer: { readonly status: number; readonly headers: Readonly<HeaderMap> },
   times: Times,
   lifetime: number,
   length: number | undefined
 ): CacheMeta {
-  const headers = keptFields(answer.headers, responseControl(answer.headers, options.freshness.targets)?.withheld)
+  const headers = keptFields(answer.headers, responseControl(answer.headers, options.freshness)?.withheld)
   const initialAge = initialAgeMs(answer.headers, times.requestTime, times.responseTime)
   // RFC 9110 section 6.6.1: who has a clock and stores an answer without a Date gives it one.
   headers.date ??= new Date(times.responseTime).toUTCString()
-  const meta = {
-    v: 1 as const,
+  const meta: CacheMeta & { length?: number } = {
+    v: 1,
     id: uniqueId(),
-    url: requestUrl(request),
+    url,
     namespace: options.namespace,
     status: answer.status,
     headers,
@@ -43,7 +42,8 @@ export function recordOf(
     keepUntil: keepUntil(options, answer.status, headers, times.responseTime, lifetime, initialAge),
     tags: tagsOf(answer.headers)
   }
-  return length === undefined ? meta : { ...meta, length }
+  if (length !== undefined) meta.length = length
+  return meta
 }
 
 /** Left out rather than deleted from a copy: a map that something was deleted from takes several times the memory. */
@@ -59,8 +59,8 @@ function keptFields(received: Readonly<HeaderMap>, withheld: readonly string[] |
 /** What is stored after a 304 has confirmed `stale`. */
 export function renewedRecord(options: EngineOptions, stale: CacheMeta, from304: Readonly<HeaderMap>, times: Times): CacheMeta {
   const merged = createHeaders(stale.headers)
-  updateFields(merged, from304)
-  const headers = keptFields(merged, responseControl(merged, options.freshness.targets)?.withheld)
+  updateFields(merged, from304, options.freshness.storesCookies)
+  const headers = keptFields(merged, responseControl(merged, options.freshness)?.withheld)
   if (from304.date === undefined) headers.date = new Date(times.responseTime).toUTCString()
   const { requestTime, responseTime } = times
   const renewed = { ...stale, headers, requestTime, responseTime, initialAgeMs: initialAgeMs(from304, requestTime, responseTime) }
@@ -74,7 +74,7 @@ export function indexRecord(variant: CacheMeta, vary: VaryIndex): CacheMeta {
 
 /** A response that can be confirmed, or served stale, is kept for a while after it went stale. */
 function keepUntil(options: EngineOptions, status: number, headers: Readonly<HeaderMap>, responseTime: number, lifetime: number, initialAge: number): number {
-  const control = responseControl(headers, options.freshness.targets)
+  const control = responseControl(headers, options.freshness)
   const staleMs = Math.max(hasValidator(headers) ? options.keepStaleMs : 0, keptStaleMs(status, control, options.stale))
   return responseTime + Math.max(0, lifetime - initialAge + staleMs)
 }

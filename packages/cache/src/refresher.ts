@@ -1,10 +1,12 @@
 import { derive, discardBody, Exchange, type Handler, type ProxyRequest } from '@proxy/pipeline'
+import { clientKind } from './authorized.ts'
 import type { Background } from './background.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { Fetcher, Found } from './fetcher.ts'
 import type { Fill } from './fill.ts'
 import { Recent } from './recent.ts'
 import type { CacheEntry } from './store.ts'
+import type { ClientKind, Uncacheable } from './uncacheable.ts'
 
 /** After a failure, clients that may have a stale response do not wait for the origin for so long. Milliseconds. */
 const RETRY_MS = 1000
@@ -22,12 +24,14 @@ export class Refresher {
   private readonly options: EngineOptions
   private readonly fetcher: Fetcher
   private readonly background: Background
+  private readonly uncacheable: Uncacheable
   private readonly running = new Set<string>()
   /** Keys for which the origin has failed, and until when it is left alone. */
   private readonly failed = new Recent<Failure>(MAX_FAILED)
 
-  constructor(options: EngineOptions, fetcher: Fetcher, background: Background) {
+  constructor(options: EngineOptions, fetcher: Fetcher, background: Background, uncacheable: Uncacheable) {
     this.options = options
+    this.uncacheable = uncacheable
     this.fetcher = fetcher
     this.background = background
   }
@@ -40,15 +44,17 @@ export class Refresher {
     const exchange = new Exchange()
     exchange.requestId = request.exchange.requestId
     const fill = this.fetcher.start(found, derive(request, { method: 'GET', exchange }), next, { authorized, whole: true })
-    this.background.add(this.finish(fill, key))
+    this.background.add(this.finish(fill, key, clientKind(request)))
   }
 
-  private async finish(fill: Fill, key: string): Promise<void> {
+  private async finish(fill: Fill, key: string, kind: ClientKind): Promise<void> {
     try {
       const outcome = await fill.outcome
       if (outcome.kind === 'shared') outcome.leaderBody.discard()
-      else if (outcome.kind === 'unshared') discardBody(outcome.response.body)
-      else if (outcome.kind === 'stale') this.leaveAlone(key, outcome.status)
+      else if (outcome.kind === 'unshared') {
+        discardBody(outcome.response.body)
+        this.uncacheable.add(key, kind, outcome.reason, outcome.response.status, this.options.clock.monotonicMs())
+      } else if (outcome.kind === 'stale') this.leaveAlone(key, outcome.status)
     } catch {
       // The client has its answer; whoever comes next is told, if it is still so then.
       this.leaveAlone(key, undefined)

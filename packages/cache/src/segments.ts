@@ -12,6 +12,8 @@ const ONE_PIECE_BYTES = 1024 * 1024
  */
 export class SegmentBuffer {
   private segments: Buffer[] = []
+  /** A small body that came in one chunk, in the form that it is kept in. */
+  private text: string | undefined
   /** Bytes free in the last segment. */
   private free = 0
   length = 0
@@ -29,6 +31,14 @@ export class SegmentBuffer {
   }
 
   append(chunk: Uint8Array): void {
+    if (this.length === 0 && chunk.byteLength === this.declaredLength && chunk.byteLength <= LATIN1_MAX_BYTES) {
+      this.text = (chunk instanceof Buffer ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)).toString('latin1')
+      this.length = chunk.byteLength
+    } else this.gather(chunk)
+    for (const follower of this.followers) follower.pump()
+  }
+
+  private gather(chunk: Uint8Array): void {
     const head = Math.min(this.free, chunk.byteLength)
     if (head > 0) this.fill(chunk.subarray(0, head))
     if (head < chunk.byteLength) {
@@ -37,7 +47,6 @@ export class SegmentBuffer {
       this.segments.push(Buffer.allocUnsafeSlow(this.free))
       this.fill(rest)
     }
-    for (const follower of this.followers) follower.pump()
   }
 
   private fill(part: Uint8Array): void {
@@ -57,6 +66,10 @@ export class SegmentBuffer {
   complete(): Body {
     this.state = 'complete'
     const { length } = this
+    if (this.text !== undefined) {
+      for (const follower of this.followers) follower.pump()
+      return new WholeBody(this.text)
+    }
     const last = this.segments.length - 1
     if (length <= ONE_PIECE_BYTES) {
       if (last > 0 || this.free > 0) this.segments = [joined(this.segments, length)]
@@ -76,6 +89,7 @@ export class SegmentBuffer {
     this.state = 'failed'
     for (const follower of this.followers) follower.pump()
     this.segments = []
+    this.text = undefined
     this.length = 0
   }
 
@@ -86,6 +100,7 @@ export class SegmentBuffer {
 
   /** The contiguous bytes at `offset`, as far as they have been written. */
   at(offset: number): Buffer | undefined {
+    if (this.text !== undefined) return offset < this.length ? Buffer.from(this.text, 'latin1').subarray(offset) : undefined
     let start = 0
     for (const segment of this.segments) {
       const written = Math.min(segment.byteLength, this.length - start)

@@ -2,9 +2,31 @@ import { combined } from '@proxy/pipeline'
 import { hasValidator } from './conditional.ts'
 import { allowsHeuristic, explicitLifetimeMs, type FreshnessPolicy, heuristicLifetimeMs, responseControl, type Timed } from './freshness.ts'
 import { explicitStaleMs } from './staleness.ts'
+import { isOfType } from './ttl-rules.ts'
 
 /** Why a response is not stored, as Cache-Status tells it. `refused`: the store has no room for it. */
-export type NotStoredReason = 'method' | 'status' | 'no-store' | 'private' | 'authorization' | 'set-cookie' | 'vary-any' | 'no-freshness' | 'too-large' | 'refused' | 'request-no-store'
+export type NotStoredReason =
+  | 'method'
+  | 'status'
+  | 'no-store'
+  | 'private'
+  | 'authorization'
+  | 'set-cookie'
+  | 'vary-any'
+  | 'no-freshness'
+  | 'too-large'
+  | 'refused'
+  | 'request-no-store'
+  | 'content-type'
+  | 'too-many-variants'
+
+/** What decides whether and for how long a response is stored, beside the response. */
+export interface StoragePolicy extends FreshnessPolicy {
+  /** Responses with Set-Cookie are stored, the field too. */
+  readonly storesCookies: boolean
+  /** Media ranges; content of other types is not stored. Undefined: all is. */
+  readonly contentTypes: readonly string[] | undefined
+}
 
 export type Storability = { readonly store: true; readonly lifetimeMs: number } | { readonly store: false; readonly reason: NotStoredReason }
 
@@ -25,20 +47,21 @@ const understood: ReadonlySet<number> = new Set([
 const indispensable: ReadonlySet<string> = new Set(['cache-control', 'content-encoding', 'content-length', 'content-range', 'content-type', 'date', 'vary'])
 
 /** Whether a shared cache may store this response, and for how long it is fresh. RFC 9111 section 3. */
-export function storability(input: StorabilityInput, policy: FreshnessPolicy): Storability {
+export function storability(input: StorabilityInput, policy: StoragePolicy): Storability {
   const { headers, status } = input
   if (input.method !== 'GET') return { store: false, reason: 'method' }
   if (input.requestNoStore) return { store: false, reason: 'request-no-store' }
   if (status < 200 || status === 206 || status === 304) return { store: false, reason: 'status' }
-  const control = responseControl(headers, policy.targets)
+  const control = responseControl(headers, policy)
   if (control?.mustUnderstand) {
     // no-store beside it is for caches that do not know the directive.
     if (!understood.has(status)) return { store: false, reason: 'status' }
   } else if (control?.noStore) return { store: false, reason: 'no-store' }
   if (control !== undefined && (control.private || control.withheld.some((name) => indispensable.has(name)))) return { store: false, reason: 'private' }
-  if (headers['set-cookie'] !== undefined && !control?.withheld.includes('set-cookie')) return { store: false, reason: 'set-cookie' }
+  if (headers['set-cookie'] !== undefined && !policy.storesCookies && !control?.withheld.includes('set-cookie')) return { store: false, reason: 'set-cookie' }
   // https://www.rfc-editor.org/rfc/rfc9111#section-3.5
   if (input.authorized && !(control?.public || control?.mustRevalidate || control?.sMaxage !== undefined)) return { store: false, reason: 'authorization' }
+  if (policy.contentTypes !== undefined && status < 300 && status !== 204 && status !== 205 && !isOfType(headers, policy.contentTypes)) return { store: false, reason: 'content-type' }
   if (combined(headers.vary)?.includes('*')) return { store: false, reason: 'vary-any' }
   const explicit = explicitLifetimeMs(input, control, policy)
   if (explicit === undefined && !allowsHeuristic(status, control)) return { store: false, reason: 'status' }

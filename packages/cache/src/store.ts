@@ -1,13 +1,16 @@
 import type { Body, ByteRange, HeaderMap } from '@proxy/pipeline'
+import type { BreakerState } from '@proxy/pipeline/breaker'
 
 /**
  * Where responses are kept. Stores are dumb: keys are opaque, times are absolute, and nothing here knows freshness, Vary or collapsing.
  * They own integrity: what `CacheEntry.open` delivers is what was written under that version, verified block by block before it is handed out, or an error.
  *
  * A store that cannot answer rejects; callers treat that as a miss. It never throws synchronously, never emits, and no operation waits longer than the
- * store's own deadline. `@proxy/cache/conformance` holds the suite that every store passes.
+ * store's own deadline: one that cannot promise the last is not `guarded`, and goes behind `tiered()`. `@proxy/cache/conformance` holds the suite that every store passes.
  */
 export interface CacheStore {
+  /** True where the store keeps every operation within a deadline, stops asking what does not answer, and bounds the bytes that its writes hold. For others `tiered()` does it. */
+  readonly guarded?: boolean
   /** The committed entry under `key`, or undefined. `want.body` says what will be read, so that one round trip can bring both. */
   get(key: string, want?: GetOptions): Promise<CacheEntry | undefined>
   /** Starts a write. Nothing of it is visible before `commit` has resolved to true; it then replaces what was there. Never throws: a store that cannot write gives a writer whose commit resolves to false. */
@@ -18,11 +21,31 @@ export interface CacheStore {
   delete(key: string, version?: string): Promise<boolean>
   /**
    * Removes every entry for which `matches` says so, or (`keep`) only counts them, in the background and without holding anybody up. Resolves to how many they
-   * were. Absent where a store cannot be walked through: purges hold without it.
+   * were; rejects when it could not see all of them. Absent where a store cannot be walked through: purges hold without it.
    */
   sweep?(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number>
   /** Waits for writes under way, within the store's own deadline, and lets go of connections and timers. The store is not used afterwards. */
   close(): Promise<void>
+  /** What it knows of itself without looking. */
+  stats?(): StoreStats
+}
+
+/** Each where the store can tell. */
+export interface StoreStats {
+  /** Entries it holds. */
+  readonly entries?: number
+  /** Bytes it holds. */
+  readonly bytes?: number
+  /** Entries that had to go for want of room. */
+  readonly evictions?: number
+  /** Bytes of writes that are not settled. */
+  readonly pendingBytes?: number
+  /** Operations without an answer in time. */
+  readonly timeouts?: number
+  /** Whether it asks what it stands on at all. */
+  readonly readBreaker?: BreakerState
+  /** The same for writes, which may rest while lookups go on. */
+  readonly writeBreaker?: BreakerState
 }
 
 export interface GetOptions {

@@ -1,17 +1,21 @@
 import type { Body } from '@proxy/pipeline'
+import type { Copies } from './copies.ts'
 import type { CacheWriter } from './store.ts'
+import type { TierWriter } from './tier-writer.ts'
 
-/** The write to one tier, and what becomes of the tier when another one has the entry and it has not. */
-export interface TierWrite {
-  readonly writer: CacheWriter
-  /** Removes what the tier holds under the key. Never rejects. */
-  clear(): Promise<void>
+/** A tier, as far as a write to several of them needs it. */
+export interface ClearedTier {
+  /** Removes what it holds under the key. `isSuperseded`: it lies behind a tier that has the new entry. Never rejects. */
+  clear(key: string, isSuperseded: boolean): Promise<void>
 }
 
 export interface TieredWriterOptions {
-  readonly writes: readonly TierWrite[]
-  /** Clears the tiers that do not admit the entry. Never rejects. */
-  readonly clearOthers: () => Promise<void>
+  readonly key: string
+  /** Nearest first. */
+  readonly tiers: readonly ClearedTier[]
+  /** One for each tier; undefined where it does not admit the entry. */
+  readonly writers: readonly (TierWriter | undefined)[]
+  readonly copies: Copies
   /** How long a tier may hold up the others before it is left out of this write. */
   readonly stallMs: number
 }
@@ -19,54 +23,64 @@ export interface TieredWriterOptions {
 /** Writes to several tiers at once. A tier that fails or does not keep up is left out, and the others go on. */
 export class TieredWriter implements CacheWriter {
   private readonly options: TieredWriterOptions
+  private readonly writers: readonly TierWriter[]
+  private readonly follow = (offset: number): Body => this.writers.find(({ canFollow }) => canFollow)?.follow(offset) ?? null
 
   constructor(options: TieredWriterOptions) {
     this.options = options
+    this.writers = options.writers.filter((writer) => writer !== undefined)
   }
 
   get failed(): boolean {
-    return this.options.writes.every(({ writer }) => writer.failed === true)
+    return this.writers.every((writer) => writer.failed)
+  }
+
+  get readFrom(): ((offset: number) => Body) | undefined {
+    return this.writers.some(({ canFollow }) => canFollow) ? this.follow : undefined
   }
 
   write(chunk: Uint8Array): boolean {
     let ready = true
-    for (const { writer } of this.options.writes) if (!writer.write(chunk)) ready = false
+    for (const writer of this.writers) if (!writer.write(chunk)) ready = false
     return ready
   }
 
   async drained(): Promise<void> {
-    const { writes, stallMs } = this.options
-    const slow = new Set(writes.map(({ writer }) => writer))
+    const slow = new Set(this.writers)
     const all = Promise.all(
-      writes.map(async ({ writer }) => {
+      this.writers.map(async (writer) => {
         await writer.drained()
         slow.delete(writer)
       })
     )
     let timer: NodeJS.Timeout | undefined
     const deadline = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, stallMs)
+      timer = setTimeout(resolve, this.options.stallMs)
     })
     await Promise.race([all, deadline])
     clearTimeout(timer)
-    for (const writer of slow) writer.abort()
+    for (const writer of slow) writer.stall()
   }
 
   /** True when one tier has it. The key is then gone from the tiers that have not: what was put last is what is found. */
-  async commit(): Promise<boolean> {
-    const { clearOthers, writes } = this.options
-    const results = await Promise.all(writes.map(({ writer }) => writer.commit()))
-    if (!results.includes(true)) return false
-    await Promise.all([clearOthers(), ...writes.map(({ clear }, i) => (results[i] ? undefined : clear()))])
+  commit(): Promise<boolean> {
+    const { copies, key } = this.options
+    return copies.change(key, () => this.commitAll())
+  }
+
+  private async commitAll(): Promise<boolean> {
+    const { key, tiers, writers } = this.options
+    const results = await Promise.all(writers.map((writer) => (writer === undefined ? notAdmitted : writer.commit())))
+    const furthest = results.lastIndexOf(true)
+    if (furthest < 0) return false
+    await Promise.all(tiers.map((tier, i) => (results[i] === true ? cleared : tier.clear(key, i > furthest))))
     return true
   }
 
   abort(): void {
-    for (const { writer } of this.options.writes) writer.abort()
-  }
-
-  get readFrom(): ((offset: number) => Body) | undefined {
-    const readable = this.options.writes.find(({ writer }) => writer.readFrom !== undefined && writer.failed !== true)
-    return readable?.writer.readFrom?.bind(readable.writer)
+    for (const writer of this.writers) writer.abort()
   }
 }
+
+const notAdmitted = Promise.resolve(false)
+const cleared = Promise.resolve()

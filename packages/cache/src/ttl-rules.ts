@@ -17,10 +17,14 @@ const contentStatuses: readonly StatusPattern[] = [200, 203, 300, 301, 308]
 export function ruleFits(rule: TtlRule, status: number, headers: Readonly<HeaderMap>): boolean {
   const statuses = rule.status ?? contentStatuses
   if (!(typeof statuses === 'object' ? statuses.some((pattern) => statusFits(pattern, status)) : statusFits(statuses, status))) return false
-  if (rule.contentType === undefined) return true
+  return rule.contentType === undefined || isOfType(headers, rule.contentType)
+}
+
+/** Whether Content-Type names one of these types: `image/*`, `application/json`, `*\/*+json`. */
+export function isOfType(headers: Readonly<HeaderMap>, ranges: string | readonly string[]): boolean {
   const type = combined(headers['content-type'])?.split(';', 1)[0]?.trim().toLowerCase()
   if (type === undefined) return false
-  return typeof rule.contentType === 'object' ? rule.contentType.some((pattern) => typeFits(pattern, type)) : typeFits(rule.contentType, type)
+  return typeof ranges === 'object' ? ranges.some((range) => typeFits(range, type)) : typeFits(ranges, type)
 }
 
 /** `404` or `5xx`. */

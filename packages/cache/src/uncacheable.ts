@@ -34,6 +34,11 @@ export type ClientKind = 'anonymous' | 'cookie' | 'authorized'
 export class Uncacheable {
   private readonly marks: Readonly<Record<ClientKind, Recent<Mark>>> = { anonymous: new Recent(MAX_KEYS), cookie: new Recent(MAX_KEYS), authorized: new Recent(MAX_KEYS) }
 
+  /** Nothing is known of any key for this kind of client. */
+  isEmpty(kind: ClientKind): boolean {
+    return this.marks[kind].isEmpty
+  }
+
   /** What is known of answers for `key`, if anything. */
   find(key: string, kind: ClientKind, monotonicMs: number): Mark | undefined {
     const mark = this.marks[kind].get(key)

@@ -110,6 +110,8 @@ test('a 304 renews stored fields, except those that describe the message', () =>
     trailer: 'x',
     'cache-status': 'up; hit'
   }
-  updateFields(stored, headers(from304))
+  updateFields(stored, headers(from304), false)
   expect({ ...stored }).toEqual({ etag: '"a"', 'content-type': 'a/b', 'x-old': '1', 'cache-control': 'max-age=9', vary: 'accept', 'x-new': '2' })
+  updateFields(stored, headers(from304), true)
+  expect(stored['set-cookie']).toBe('a=1')
 })

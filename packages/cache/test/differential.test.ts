@@ -4,13 +4,13 @@ import fc from 'fast-check'
 import CachePolicy from 'http-cache-semantics'
 import { expect, test } from 'vitest'
 import { type CacheControl, parseCacheControl } from '../src/cache-control.ts'
-import { currentAgeMs, type FreshnessPolicy, initialAgeMs } from '../src/freshness.ts'
+import { currentAgeMs, initialAgeMs } from '../src/freshness.ts'
 import { type CacheMeta, cache, MemoryStore } from '../src/index.ts'
 import { storability } from '../src/storability.ts'
 import { ARRIVAL_MS, type Case, cases, type Fields } from './differential-cases.ts'
 import { directivesOf, settlingRewriting } from './differential-reading.ts'
 import { type Disagreement, type LifetimeDisagreement, type ReuseDisagreement, rulings, type StoringDisagreement } from './differential-rulings.ts'
-import { headers } from './support.ts'
+import { headers, standardPolicy } from './support.ts'
 
 /** In these, every ruling has to settle something. */
 const regressionSeeds = [1, 2, 3]
@@ -18,7 +18,6 @@ const runsEach = 4000
 const runs = Number(process.env.CACHE_DIFFERENTIAL_RUNS ?? 4000)
 const seed = Number(process.env.CACHE_DIFFERENTIAL_SEED ?? (Date.now() % 1_000_000) + 1)
 
-const policy: FreshnessPolicy = { rules: [], targets: ['cdn-cache-control'], heuristic: { fraction: 0.1, maxMs: 86_400_000 } }
 const settled = new Map<string, number>()
 
 async function compare(seedOfRun: number, numRuns: number): Promise<void> {
@@ -56,7 +55,7 @@ async function differences(of: Case): Promise<void> {
 
   const fields = headers(of.response)
   const response = { status: of.status, headers: fields, responseTime: ARRIVAL_MS, initialAgeMs: initialAgeMs(fields, ARRIVAL_MS - of.delayMs, ARRIVAL_MS) }
-  const decision = storability({ ...response, method: of.method, authorized: of.request.authorization !== undefined, requestNoStore: requested?.noStore === true }, policy)
+  const decision = storability({ ...response, method: of.method, authorized: of.request.authorization !== undefined, requestNoStore: requested?.noStore === true }, standardPolicy)
   Oracle.wallMs = ARRIVAL_MS
   const request = { method: of.method, headers: asNode(of.request, requested) }
   const oracle = new Oracle(request, { status: of.status, headers: asNode(of.response, control) })

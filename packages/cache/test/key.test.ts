@@ -1,11 +1,14 @@
 import { createRequest } from '@proxy/pipeline'
 import { describe, expect, test } from 'vitest'
-import { cacheKey, requestUrl, variantKey, varyFields } from '../src/key.ts'
+import { requestUrl, variantKey, varyFields } from '../src/key.ts'
+import { KeyRules } from '../src/key-rules.ts'
 import { headers } from './support.ts'
+
+const plain = new KeyRules('n')
 
 test('the key holds everything that selects what the origin is asked for', () => {
   const base = { scheme: 'http', authority: 'a.example', target: '/x?y=1' } as const
-  const key = (changes: object = {}, namespace = 'n'): string => cacheKey(namespace, createRequest({ ...base, ...changes }))
+  const key = (changes: object = {}, namespace = 'n'): string => new KeyRules(namespace).key(createRequest({ ...base, ...changes }))
   expect(key()).toBe('n|http://a.example/x?y=1')
   expect(requestUrl(createRequest(base))).toBe('http://a.example/x?y=1')
   const others = [key({ scheme: 'https' }), key({ authority: 'b.example' }), key({ target: '/x?y=2' }), key({ target: '/X?y=1' }), key({ target: '/x%3Fy=1' }), key({}, 'm')]
@@ -26,7 +29,7 @@ test.each([
 ])('fields of Vary %j', (vary, expected) => expect(varyFields(vary)).toEqual(expected))
 
 describe('variantKey', () => {
-  const key = (fields: Record<string, string | string[]>, names = ['accept', 'x-lang'], generation = 'g'): string => variantKey('base', { fields: names, generation }, headers(fields))
+  const key = (fields: Record<string, string | string[]>, names = ['accept', 'x-lang'], generation = 'g'): string => variantKey('base', { fields: names, generation }, headers(fields), plain)
 
   test.each([
     ['more space', { accept: 'a,b' }, { accept: '  a \t ,   b ' }],
@@ -47,7 +50,7 @@ describe('variantKey', () => {
 
   test('tells generations and bases apart', () => {
     expect(key({ accept: 'a' }, ['accept'], 'g1')).not.toBe(key({ accept: 'a' }, ['accept'], 'g2'))
-    expect(variantKey('b1', { fields: [], generation: 'g' }, headers())).not.toBe(variantKey('b2', { fields: [], generation: 'g' }, headers()))
+    expect(variantKey('b1', { fields: [], generation: 'g' }, headers(), plain)).not.toBe(variantKey('b2', { fields: [], generation: 'g' }, headers(), plain))
   })
 
   test('stays short, whatever the client sends', () => {

@@ -41,7 +41,7 @@ test('drain waits for fills and their commits; stats count them', async () => {
   const handler = middleware(async () => ({ status: 200, headers: headers({ 'cache-control': 'max-age=60' }), body: source }))
   const answer = await handler(createRequest())
   const reader = new TestReader(answer.body)
-  expect(middleware.stats()).toEqual({ fills: 1 })
+  expect(middleware.stats().fills).toBe(1)
   let drained = false
   const drain = middleware.drain().then(() => (drained = true))
   source.push('text')
@@ -50,7 +50,7 @@ test('drain waits for fills and their commits; stats count them', async () => {
   source.end()
   await drain
   expect(reader.text).toBe('text')
-  expect(middleware.stats()).toEqual({ fills: 0 })
+  expect(middleware.stats().fills).toBe(0)
   expect(store.stats().entries).toBe(1)
 })
 
@@ -86,7 +86,7 @@ test('a next handler that throws instead of rejecting spoils nothing', async () 
     return fresh(request)
   })
   await expect(handler(createRequest())).rejects.toBe(broken)
-  expect(middleware.stats()).toEqual({ fills: 0 })
+  expect(middleware.stats().fills).toBe(0)
   throws = false
   expect((await handler(createRequest())).status).toBe(200)
 })

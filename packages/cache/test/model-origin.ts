@@ -178,10 +178,14 @@ export class ModelOrigin {
     const confirms = (how === 'normal' && known) || (how === 'mismatch' && request.headers['if-none-match'] !== undefined)
     const status = confirms ? 304 : how === 'unavailable' ? 503 : how === 'missing' ? 404 : 200
     const id = this.sent.length
-    const bytes = Buffer.alloc(status === 304 ? 0 : rules.size, `<${id} ${path} version ${version} ${etag} for ${String(request.headers['x-client'])}>`)
-    const [, from, to] = (rules.ranges && status === 200 && /^bytes=(\d+)-(\d+)$/.exec(String(request.headers.range))) || []
+    // Parts with one strong tag may be put together: they are of the same bytes, whoever asks.
+    const text = rules.ranges && rules.validator === 'strong' ? `<${path} version ${version} ${etag}>` : `<${id} ${path} version ${version} ${etag} for ${String(request.headers['x-client'])}>`
+    const bytes = Buffer.alloc(status === 304 ? 0 : rules.size, text)
+    const ifRange = request.headers['if-range']
+    const sameRange = ifRange === undefined || (rules.validator === 'strong' && ifRange === etag)
+    const [, from, to] = (rules.ranges && status === 200 && sameRange && /^bytes=(\d+)-(\d*)$/.exec(String(request.headers.range))) || []
     const isPart = from !== undefined && Number(from) < bytes.length && request.method === 'GET'
-    const end = Math.min(Number(to), bytes.length - 1)
+    const end = to === '' ? bytes.length - 1 : Math.min(Number(to), bytes.length - 1)
     const toSend = isPart ? bytes.subarray(Number(from), end + 1) : bytes
     if (isPart) fields['content-range'] = `bytes ${from}-${end}/${bytes.length}`
     if (rules.declared && status !== 304) fields['content-length'] = String(toSend.length)

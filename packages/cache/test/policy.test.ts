@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { parseCacheControl } from '../src/cache-control.ts'
 import { sampleMeta } from '../src/conformance.ts'
-import { currentAgeMs, type FreshnessPolicy, initialAgeMs, isFresh, lifetimeMs } from '../src/freshness.ts'
-import { storability } from '../src/storability.ts'
+import { currentAgeMs, initialAgeMs, isFresh, lifetimeMs } from '../src/freshness.ts'
+import { type StoragePolicy, storability } from '../src/storability.ts'
 import type { StatusPattern, TtlRule } from '../src/ttl-rules.ts'
-import { headers } from './support.ts'
+import { headers, standardPolicy } from './support.ts'
 
 const now = Date.UTC(2024, 0, 1)
 const date = (offsetMs: number): string => new Date(now + offsetMs).toUTCString()
@@ -18,7 +18,7 @@ interface Case {
   rules?: TtlRule[]
 }
 
-const policy = (rules: readonly TtlRule[] = []): FreshnessPolicy => ({ rules, targets: ['cdn-cache-control'], heuristic: { fraction: 0.1, maxMs: 86_400_000 } })
+const policy = (rules: readonly TtlRule[] = []): StoragePolicy => ({ ...standardPolicy, rules })
 
 function decide(fields: Record<string, string | string[]>, given: Case = {}): string | number {
   const { rules = [], ...rest } = given

@@ -2,11 +2,11 @@ import { describe, expect, test } from 'vitest'
 import { sampleMeta } from '../src/conformance.ts'
 import { Prepared } from '../src/prepared.ts'
 import type { StoredMeta } from '../src/store.ts'
-import { headers } from './support.ts'
+import { headers, standardPolicy } from './support.ts'
 
 const stored = (changes: Partial<StoredMeta> = {}): StoredMeta => ({ ...sampleMeta({ headers: headers({ 'cache-control': 'max-age=60', etag: '"a"' }), initialAgeMs: 0 }), length: 12, ...changes })
 
-const edge = { name: 'edge', freshness: { rules: [], targets: [], heuristic: undefined } }
+const edge = { name: 'edge', freshness: { ...standardPolicy, targets: [], heuristic: undefined } }
 
 test('fields of a hit: those stored, Content-Length, Age and Cache-Status', () => {
   expect({ ...new Prepared(stored(), edge).headers(2999) }).toEqual({ 'cache-control': 'max-age=60', etag: '"a"', 'content-length': '12', age: '2', 'cache-status': 'edge; hit; ttl=58' })

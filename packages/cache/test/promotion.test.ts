@@ -58,9 +58,9 @@ describe('what is found far away and read whole', () => {
     expect(await read(near, 'k')).toBe(Buffer.from(bytes).toString('latin1'))
     expect((await near.get('k'))?.meta.id).toBe((await far.get('k'))?.meta.id)
     await store.close()
-    expect(store.stats()).toEqual([
-      { name: 'near', hits: 0, misses: 1, errors: 0, promotions: 1 },
-      { name: 'far', hits: 1, misses: 0, errors: 0, promotions: 0 }
+    expect(store.tierStats()).toMatchObject([
+      { name: 'near', hits: 0, misses: 1, errors: 0, promotions: 1, bytesServed: 0, bytesWritten: size },
+      { name: 'far', hits: 1, misses: 0, errors: 0, promotions: 0, bytesServed: size, bytesWritten: 0 }
     ])
   })
 
@@ -92,7 +92,7 @@ describe('what is found far away and read whole', () => {
     await settle()
     far.breakGet = undefined
     expect([await read(near, 'k'), await read(far, 'k')]).toEqual(['text', undefined])
-    expect(store.stats().map(({ errors, promotions }) => [errors, promotions])).toEqual([
+    expect(store.tierStats().map(({ errors, promotions }) => [errors, promotions])).toEqual([
       [0, 1],
       [1, 0],
       [0, 0]
@@ -167,6 +167,48 @@ describe('nothing is copied', () => {
     }
   })
 
+  // A copy that was becoming visible when its key was removed or written anew landed after that, and was what was found from then on.
+  test.each(['delete', 'put'] as const)('that lands while its key changes: %s', async (change) => {
+    await put(far, 'k', 'old')
+    const landing = Promise.withResolvers<void>()
+    const begun = Promise.withResolvers<void>()
+    let copies = 0
+    near.onPut = (writer) => {
+      if (copies++ > 0) return writer
+      const commit = async (): Promise<boolean> => {
+        begun.resolve()
+        await landing.promise
+        return writer.commit()
+      }
+      return { write: (chunk) => writer.write(chunk), drained: () => writer.drained(), commit, abort: () => writer.abort() }
+    }
+    const store = both()
+    expect(await read(store, 'k')).toBe('old')
+    await begun.promise
+    const changed = change === 'delete' ? store.delete('k') : put(store, 'k', 'new')
+    await settle()
+    landing.resolve()
+    await changed
+    expect([await read(store, 'k'), await read(near, 'k')]).toEqual(change === 'delete' ? [undefined, undefined] : ['new', 'new'])
+  })
+
+  test('that is found while its key changes', async () => {
+    await put(far, 'k', 'old')
+    const removing = Promise.withResolvers<void>()
+    const remove = far.delete.bind(far)
+    far.delete = async (key) => {
+      await removing.promise
+      return remove(key)
+    }
+    const store = both()
+    const removed = store.delete('k')
+    expect(await read(store, 'k')).toBe('old')
+    await settle()
+    removing.resolve()
+    await removed
+    expect([await read(store, 'k'), store.tierStats()[0]?.promotions]).toEqual([undefined, 0])
+  })
+
   test('to a tier that does not keep up: the reader is not slowed', async () => {
     await put(far, 'k', 'onetwo')
     const drained = Promise.withResolvers<void>()
@@ -188,6 +230,6 @@ describe('nothing is copied', () => {
       { store: far, name: 'far' }
     ])
     expect((await read(store, 'k'))?.length).toBe(4000)
-    expect(store.stats()[0]?.promotions).toBe(0)
+    expect(store.tierStats()[0]?.promotions).toBe(0)
   })
 })

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import { afterEach, describe, expect, test } from 'vitest'
 import { sampleMeta } from '../src/conformance.ts'
-import { type CacheOptions, MemoryPurgeLog, MemoryStore, type Purge, type PurgeRecord, tiered } from '../src/index.ts'
+import { type CacheOptions, MemoryPurgeLog, MemoryStore, type Purge, type PurgeLog, type PurgeRecord, type StoredMeta, tiered } from '../src/index.ts'
 import { type Bench, startBench, until } from './support.ts'
 
 let bench: Bench
@@ -149,6 +149,112 @@ describe('purges', () => {
     expect(bench.origin.requests).toHaveLength(2)
     await bench.middleware.purge({ url: 'http://example.org/none' })
     expect(await get('/a')).toContain('hit')
+  })
+
+  // Only the cache that purged let go of its fills: in another one, or another process, clients went on joining what had been asked for before.
+  test('of another cache with the same log count as well: nobody joins what was asked for before', async () => {
+    const purgeLog = new MemoryPurgeLog()
+    await start({ purgeLog })
+    held = []
+    const first = bench.get('/a')
+    await until(() => held?.length === 1)
+    bench.clock.advance(10)
+    await purgeLog.add({ scope: 'all', value: '', at: bench.clock.wallMs(), soft: false })
+    bench.clock.advance(10)
+    const second = bench.get('/a')
+    await until(() => held?.length === 2)
+    for (const [i, answer] of [first, second].entries()) {
+      held?.[i]?.end(` ${i + 1}`)
+      expect((await answer).body.toString()).toBe(`version ${i + 1}`)
+    }
+  })
+
+  test('that the log cannot keep are rejected, count all the same, and are removed from the store', async () => {
+    const store = new MemoryStore()
+    const purgeLog = new MemoryPurgeLog()
+    await start({
+      store,
+      purgeLog: {
+        get revision() {
+          return purgeLog.revision
+        },
+        verdict: (meta) => purgeLog.verdict(meta),
+        add: (record) => purgeLog.add(record).then(() => Promise.reject(new Error('the disk is full')))
+      }
+    })
+    await fill()
+    await expect(bench.middleware.purge({ prefix: 'http://example.org/b' })).rejects.toThrow('the disk is full')
+    expect(await all()).toBe('11222')
+    bench.clock.advance(1)
+    await expect(bench.middleware.purge({ all: true })).rejects.toThrow('the disk is full')
+    // What leads to the variants of each URL stays: it holds nothing.
+    await until(() => store.stats().entries === 4)
+  })
+
+  test('are answered before all of the store was seen, or when it failed, and count all the same', async () => {
+    const inner = new MemoryStore()
+    const errors: unknown[] = []
+    const seen = Promise.withResolvers<void>()
+    let outcome = seen.promise
+    const store = Object.assign(Object.create(inner) as MemoryStore, {
+      sweep: async (matches: (meta: StoredMeta) => boolean) => {
+        expect(matches(sampleMeta({ url: 'http://example.org/a', namespace: 'default', requestTime: 0 }) as StoredMeta)).toBe(true)
+        await outcome
+        return 7
+      }
+    })
+    await start({ store, sweepWaitMs: 20, onStoreError: (error) => errors.push(error) })
+    await fill()
+    expect(await bench.middleware.purge({ all: true })).toEqual({ touched: 1, partial: true })
+    expect(await all()).toBe('22222')
+    const failure = new Error('the store is away')
+    outcome = Promise.reject(failure)
+    expect(await bench.middleware.purge({ all: true })).toEqual({ touched: 1, partial: true })
+    expect(errors).toEqual([failure])
+    outcome = Promise.resolve()
+    expect(await bench.middleware.purge({ all: true })).toEqual({ touched: 7 })
+    seen.resolve()
+  })
+
+  // A tier that failed counted as one that had nothing: the answer was the same as for a purge that had been carried out everywhere.
+  test('say that they are partial when a tier could not be seen, and are carried out in the others', async () => {
+    const [near, far] = [new MemoryStore(), new MemoryStore()]
+    const failure = new Error('the store is away')
+    const failing = Object.assign(Object.create(far) as MemoryStore, { sweep: () => Promise.reject(failure) })
+    const told: unknown[] = []
+    const tiers = [
+      { name: 'near', store: near },
+      { name: 'far', store: failing }
+    ]
+    await start({ store: tiered(tiers, { onTierError: (tier, error) => told.push(tier, error) }) })
+    await get('/a')
+    bench.clock.advance(1)
+    version = 2
+    expect(await bench.middleware.purge({ url: 'http://example.org/a' })).toEqual({ touched: 1, partial: true })
+    expect(told).toEqual(['far', failure])
+    // What leads to the variants is left.
+    expect(near.stats().entries).toBe(1)
+    expect(await get('/a')).toContain('version 2')
+  })
+
+  test('that are not known yet: the origin is asked before anything is served', async () => {
+    let known = false
+    const purgeLog: PurgeLog = {
+      get revision() {
+        return known ? 1 : 0
+      },
+      verdict: () => ({ hardAt: Number.NEGATIVE_INFINITY, softAt: known ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY }),
+      add: () => Promise.resolve()
+    }
+    await start({ purgeLog })
+    cacheControl = 'max-age=600, stale-while-revalidate=600'
+    await get('/a')
+    expect(await get('/a')).toBe('version 1 | fwd=stale; fwd-status=304')
+    expect(await get('/a', { 'cache-control': 'max-stale' })).toBe('version 1 | fwd=stale; fwd-status=304')
+    version = 2
+    expect(await get('/a')).toBe('version 2 | fwd=stale')
+    known = true
+    expect(await get('/a')).toBe('version 2 | hit')
   })
 
   test('softly: stale, to be revalidated', async () => {

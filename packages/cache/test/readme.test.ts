@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import type { Server } from 'node:http'
+import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createRequest, type Middleware } from '@proxy/pipeline'
 import { readmeExamples } from '@proxy/testing'
@@ -16,7 +16,7 @@ const examples = readmeExamples(new URL('../README.md', import.meta.url), async 
 )
 
 test('every block of code is an example that is run here', () => {
-  expect(examples.names).toEqual(['alone', 'node', 'hono', 'tiers', 'conformance'])
+  expect(examples.names).toEqual(['alone', 'node', 'express', 'hono', 'explain', 'preload', 'tiers', 'conformance', 'purgeLog'])
 })
 
 test('alone', async () => {
@@ -64,9 +64,36 @@ test('tiers', async () => {
   expect([failures.stats().entries, responses.stats().entries]).toEqual([1, 1])
 })
 
+test('in Express', async () => {
+  const { app } = await examples.run('express', ['app'])
+  const server = createServer(app as RequestListener)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const answers = [await ask(port, '/quotes/a'), await ask(port, '/quotes/a'), await ask(port, '/')]
+  expect(answers.map(({ body, cacheStatus }) => [body.toString(), cacheStatus])).toEqual([
+    ['a quote for /a', 'proxy; fwd=uri-miss; stored; ttl=60'],
+    ['a quote for /a', 'proxy; hit; ttl=60'],
+    ['not cached', '']
+  ])
+  server.close()
+  await once(server, 'close')
+})
+
+test('explain', async () => {
+  const { why } = await examples.run('explain', ['why'])
+  expect(why).toMatchObject({ decision: 'fetch', because: 'uri-miss', url: 'https://images.example.org/a.png', answer: { stored: false, reason: 'private' } })
+})
+
+test('preload', async () => {
+  expect((await examples.run('preload', ['summary'])).summary).toEqual({ requested: 2, cached: 2, notStored: 0, failed: 0 })
+})
+
 describe('a store of your own', async () => {
   await examples.run('conformance')
   test('the suite has cases', () => expect(cases.length).toBeGreaterThan(40))
+  await examples.run('purgeLog')
+  test('that of purge logs too', () => expect(cases.filter(([name]) => name.includes('purge')).length).toBeGreaterThan(10))
   for (const [name, run] of cases) test(name, run)
 })
 

@@ -278,7 +278,7 @@ describe('ranges', () => {
     expect([answer.status, answer.headers['content-range'], answer.body.length, answer.headers['content-length'], answer.headers['content-type']]).toEqual([416, 'bytes */300000', 0, '0', undefined])
   })
 
-  test.each(['bytes=0-1,5-6', 'bytes=5-1', 'lines=0-1', 'nonsense'])('%s is answered whole', async (range) => {
+  test.each(['bytes=0-1,x', 'bytes=5-1', 'lines=0-1', 'nonsense'])('%s is answered whole', async (range) => {
     await startObject()
     await bench.get('/a')
     await bench.middleware.drain()

@@ -22,6 +22,19 @@ import {
 import { toNode } from '@proxy/pipeline/node'
 import { createFakeClock, type FakeClock, type Origin, startOrigin } from '@proxy/testing'
 import { type CacheEntry, type CacheMeta, type CacheMiddleware, type CacheOptions, type CacheStore, type CacheWriter, cache, type GetOptions, MemoryStore, type StoredMeta } from '../src/index.ts'
+import type { StoragePolicy } from '../src/storability.ts'
+
+/** What a cache goes by where nothing is configured. */
+export const standardPolicy: StoragePolicy = {
+  rules: [],
+  targets: ['cdn-cache-control'],
+  heuristic: { fraction: 0.1, maxMs: 86_400_000 },
+  ignoresOrigin: false,
+  minMs: 0,
+  maxMs: Number.POSITIVE_INFINITY,
+  storesCookies: false,
+  contentTypes: undefined
+}
 
 export const digest = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex')
 

@@ -3,6 +3,7 @@ import { createFakeClock } from '@proxy/testing'
 import { describe, expect, test } from 'vitest'
 import { cache, MemoryStore } from '../src/index.ts'
 import { Uncacheable } from '../src/uncacheable.ts'
+import { startBench } from './support.ts'
 
 /** An origin whose answers are let go one by one. */
 function gated(cacheControl: () => string): { handler: Handler; waiting: (() => void)[] } {
@@ -168,4 +169,21 @@ test.each([
   const seen = (await answers).map((answer) => (answer.status === 'fulfilled' ? answer.value.status : (answer.reason as { status: number }).status))
   expect([asked, [...new Set(seen)].sort((a, b) => a - b)]).toEqual([expected, statuses])
   expect(seen.filter((status) => status === 503)).toHaveLength(failures === 1 ? 1 : 100)
+})
+
+test('what is known to go by the cache is not looked up, other than by a client that wants nothing else', async () => {
+  const started = await startBench((_, response) => response.writeHead(200, { 'cache-control': 'no-store' }).end('x'))
+  try {
+    await started.get('/a')
+    const calls = started.store.calls.length
+    expect((await started.get('/a')).cacheStatus).toContain('detail=no-store')
+    expect(started.store.calls.length).toBe(calls)
+    // A client with a cookie may be told something else.
+    await started.get('/a', { cookie: 'a=1' })
+    expect(started.store.calls.length).toBe(calls + 1)
+    expect((await started.get('/a', { 'cache-control': 'only-if-cached' })).status).toBe(504)
+    expect(started.origin.requests.length).toBe(3)
+  } finally {
+    await started.close()
+  }
 })

@@ -6,6 +6,8 @@ export type BreakerState = 'closed' | 'open' | 'half-open'
 export interface BreakerOptions {
   /** Failures in a row, with no success between them, that open the breaker. At least 1. */
   readonly failureThreshold: number
+  /** So many failures among the last `calls` (1 to 31) open the breaker too: of a service that fails every other time there are never many in a row. Default: none do. */
+  readonly failureShare?: { readonly failures: number; readonly calls: number }
   /** Milliseconds from opening to the first probe, and the least time between two probes. More than 0. */
   readonly openMs: number
   /** Default the system's. */
@@ -30,8 +32,8 @@ export interface Breaker {
 }
 
 /**
- * A circuit breaker that counts failures in a row. No timers and no promises: it moves only when it is called.
- * Throws RangeError for a threshold below 1 or a time that is not above 0.
+ * A circuit breaker that counts failures in a row and, where asked to, among the latest calls. No timers and no promises: it moves only when it is called.
+ * Throws RangeError for a threshold below 1, a share that cannot be, or a time that is not above 0.
  */
 export function createBreaker(options: BreakerOptions): Breaker {
   return new CountingBreaker(options)
@@ -40,9 +42,13 @@ export function createBreaker(options: BreakerOptions): Breaker {
 class CountingBreaker implements Breaker {
   state: BreakerState = 'closed'
   private failures = 0
+  /** The latest calls, one bit each, 1 for a failure. */
+  private history = 0
   /** When it opened, or let the last probe through. */
   private sinceMs = 0
   private readonly failureThreshold: number
+  private readonly shareFailures: number
+  private readonly historyMask: number
   private readonly openMs: number
   private readonly clock: Clock
   private readonly onStateChange: BreakerOptions['onStateChange']
@@ -50,7 +56,11 @@ class CountingBreaker implements Breaker {
   constructor(options: BreakerOptions) {
     if (!(options.failureThreshold >= 1)) throw new RangeError('failureThreshold must be at least 1')
     if (!(options.openMs > 0)) throw new RangeError('openMs must be above 0')
+    const { failures, calls } = options.failureShare ?? { failures: 1, calls: 0 }
+    if (options.failureShare !== undefined && !(failures >= 1 && failures <= calls && calls <= 31)) throw new RangeError('failureShare must have failures of at least 1, and calls from that up to 31')
     this.failureThreshold = options.failureThreshold
+    this.shareFailures = failures
+    this.historyMask = calls === 31 ? 0x7fff_ffff : (1 << calls) - 1
     this.openMs = options.openMs
     this.clock = options.clock ?? systemClock
     this.onStateChange = options.onStateChange
@@ -68,13 +78,16 @@ class CountingBreaker implements Breaker {
   success(): void {
     if (this.state === 'open') return
     this.failures = 0
+    this.history = (this.history << 1) & this.historyMask
     this.enter('closed')
   }
 
   failure(): void {
     if (this.state === 'open') return
-    if (this.state === 'closed' && ++this.failures < this.failureThreshold) return
+    this.history = ((this.history << 1) | 1) & this.historyMask
+    if (this.state === 'closed' && ++this.failures < this.failureThreshold && bits(this.history) < this.shareFailures) return
     this.failures = 0
+    this.history = 0
     this.sinceMs = this.clock.monotonicMs()
     this.enter('open')
   }
@@ -85,4 +98,10 @@ class CountingBreaker implements Breaker {
     this.state = state
     this.onStateChange?.(state, previous)
   }
+}
+
+function bits(word: number): number {
+  let count = 0
+  for (let rest = word; rest !== 0; rest &= rest - 1) count++
+  return count
 }

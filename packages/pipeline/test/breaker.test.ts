@@ -133,7 +133,43 @@ describe('breaker', () => {
     expect(breaker.allow()).toBe(false)
   })
 
+  // A service that answered every other time too late was asked for ever: there were never many failures in a row.
+  test('opens by the share of failures too, where that is asked for', () => {
+    const clock = createFakeClock()
+    const options = { failureThreshold: 5, openMs: 1000, clock }
+    const [sharing, counting] = [createBreaker({ ...options, failureShare: { failures: 10, calls: 20 } }), createBreaker(options)]
+    for (let i = 0; i < 9; i++) for (const breaker of [sharing, counting]) for (const report of ['success', 'failure'] as const) breaker[report]()
+    expect([sharing.state, counting.state]).toEqual(['closed', 'closed'])
+    for (const breaker of [sharing, counting]) breaker.failure()
+    expect([sharing.state, counting.state]).toEqual(['open', 'closed'])
+    // What was before counts no more once it is closed again.
+    clock.advance(1000)
+    sharing.allow()
+    sharing.success()
+    sharing.failure()
+    expect(sharing.state).toBe('closed')
+  })
+
+  test('failures that are further back than the latest calls do not count', () => {
+    for (const calls of [20, 31]) {
+      const breaker = createBreaker({ failureThreshold: 5, openMs: 1000, failureShare: { failures: 4, calls } })
+      for (let i = 0; i < 100; i++) {
+        if (i % calls < 3) breaker.failure()
+        else breaker.success()
+      }
+      expect(breaker.state).toBe('closed')
+      breaker.failure()
+      expect([calls, breaker.state]).toEqual([calls, calls === 20 ? 'closed' : 'open'])
+    }
+  })
+
   test('refuses settings that make no sense', () => {
+    for (const failureShare of [
+      { failures: 0, calls: 1 },
+      { failures: 3, calls: 2 },
+      { failures: 1, calls: 32 }
+    ])
+      expect(() => createBreaker({ failureThreshold: 1, openMs: 1, failureShare })).toThrow(RangeError)
     expect(() => createBreaker({ failureThreshold: 0, openMs: 1 })).toThrow(RangeError)
     expect(() => createBreaker({ failureThreshold: Number.NaN, openMs: 1 })).toThrow(RangeError)
     expect(() => createBreaker({ failureThreshold: 1, openMs: 0 })).toThrow(RangeError)

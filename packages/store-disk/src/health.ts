@@ -4,8 +4,8 @@ import type { DiskError, DiskFailureKind } from './errors.ts'
 
 export interface DiskFault {
   readonly kind: DiskFailureKind
-  /** What is affected: each fails and recovers apart, as a full disk can still be read and emptied. `index`: only eviction and its bookkeeping. */
-  readonly side: 'read' | 'write' | 'removal' | 'index'
+  /** What is affected: each fails and recovers apart, as a full disk can still be read and emptied. `index`: only eviction and its bookkeeping. `purges`: the log of purges. */
+  readonly side: 'read' | 'write' | 'removal' | 'index' | 'purges'
   readonly error: DiskError
 }
 

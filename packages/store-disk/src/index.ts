@@ -1,5 +1,6 @@
 export { DiskError, type DiskFailureKind } from './errors.ts'
 export type { DiskFault } from './health.ts'
 export type { DiskStoreOptions } from './options.ts'
+export { DiskPurgeLog, type DiskPurgeLogOptions } from './purge-log.ts'
 export type { DiskStoreStats, DropReason } from './stats.ts'
 export { DiskStore } from './store.ts'

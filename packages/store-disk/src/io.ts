@@ -1,9 +1,11 @@
 import { close, fdatasync, fstat, link, mkdir, open, read, readdir, rename, type Stats, stat, unlink, utimes, write } from 'node:fs'
-import { DiskError, isAbsent } from './errors.ts'
+import { DiskError, isAbsent, systemCode } from './errors.ts'
 
 type Done<T> = (error: NodeJS.ErrnoException | null, value?: T) => void
 /** `read`: somebody waits for it. `write`: everything else; takes one thread less at most, so that reads always find one. */
 export type Lane = 'read' | 'write'
+
+const noFolders: ReadonlySet<string> = new Set(['EISDIR', 'EINVAL', 'ENOTSUP', ...(process.platform === 'win32' ? ['EPERM', 'EACCES'] : [])])
 
 /** File operations, a bounded number of them in libuv's thread pool at a time and a bounded number waiting. Rejects with the system's errors, or `DISK_BUSY`. */
 export class DiskIo {
@@ -58,12 +60,26 @@ export class DiskIo {
     return this.run<string | undefined>('write', (done) => mkdir(path, { recursive: true, mode: 0o700 }, done)).then(() => {})
   }
 
-  stat(path: string): Promise<Stats> {
-    return this.run('write', (done) => stat(path, done))
+  stat(path: string, lane: Lane = 'write'): Promise<Stats> {
+    return this.run(lane, (done) => stat(path, done))
   }
 
   readdir(path: string): Promise<string[]> {
     return this.run('write', (done) => readdir(path, done))
+  }
+
+  /** Has the names in a folder on the device, where the system can tell. */
+  async syncFolder(path: string): Promise<void> {
+    let folder: DiskFile | undefined
+    try {
+      folder = await this.open(path, 'r', 'read')
+      await folder.sync()
+    } catch (error) {
+      // Some systems open no folders, or flush none.
+      if (!noFolders.has(systemCode(error) ?? '')) throw error
+    } finally {
+      folder?.close()
+    }
   }
 
   setModified(path: string, wallMs: number): Promise<void> {

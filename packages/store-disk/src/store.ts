@@ -17,8 +17,18 @@ import { DiskWriter } from './writer.ts'
 /** Versions that are broken and could not be removed: remembered, so that they stay misses. */
 const MAX_CONDEMNED = 1024
 
+const ios = new WeakMap<DiskStore, DiskIo>()
+
+/** The bound of file operations that a store keeps to, for what works beside it. */
+export function ioOf(store: DiskStore): DiskIo {
+  const io = ios.get(store)
+  if (io === undefined) throw new TypeError('store must be a DiskStore of this copy of the package')
+  return io
+}
+
 /** Cache in files: one per key, verified before a byte of it is handed out, bounded in bytes, shared by any number of processes. See layout.ts and space.ts. */
 export class DiskStore implements CacheStore {
+  readonly guarded = true
   private readonly options: ResolvedOptions
   private readonly places: Places
   private readonly io: DiskIo
@@ -52,6 +62,7 @@ export class DiskStore implements CacheStore {
     this.options = resolved
     this.places = new Places(resolved.directory)
     this.io = new DiskIo(resolved.maxOperations, resolved.maxQueuedOperations)
+    ios.set(this, this.io)
     this.readHealth = health('read')
     this.writeHealth = health('write')
     this.removalHealth = health('removal')

@@ -42,6 +42,9 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
   private unwritten = OVERHEAD_BYTES
   /** Where the next frames go. */
   private position: number
+  /** Bytes that a file operation has: also beyond its deadline, as it cannot be cut off. */
+  private inFlightBytes = 0
+  private inFlight: Promise<void> = Promise.resolve()
   /** Room taken on the disk. */
   private onDisk = 0
   private tail: Promise<void> = Promise.resolve()
@@ -195,22 +198,30 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
 
   /** Writes into the temporary file, which is made first. */
   private put(bytes: Buffer, position: number): Promise<void> {
+    this.inFlightBytes = bytes.byteLength
+    const work = this.putNow(bytes, position)
+    const ended = (): void => {
+      this.inFlightBytes = 0
+    }
+    this.inFlight = work.then(ended, ended)
+    return this.step(() => work)
+  }
+
+  private async putNow(bytes: Buffer, position: number): Promise<void> {
     const { host } = this
-    return this.step(async () => {
-      this.onDisk += bytes.byteLength
-      await host.space.reserve(bytes.byteLength)
-      if (this.file === undefined) {
-        const file = await host.io.openNew(this.path, host.places.temporary)
-        if (this.settledAlready) {
-          // Given up meanwhile: what ended the write had nothing to remove yet.
-          file.close()
-          this.unlink()
-          return
-        }
-        this.file = file
+    this.onDisk += bytes.byteLength
+    await host.space.reserve(bytes.byteLength)
+    if (this.file === undefined) {
+      const file = await host.io.openNew(this.path, host.places.temporary)
+      if (this.settledAlready) {
+        // Given up meanwhile: what ended the write had nothing to remove yet.
+        file.close()
+        this.unlink()
+        return
       }
-      await this.file.write(bytes, position)
-    })
+      this.file = file
+    }
+    await this.file.write(bytes, position)
   }
 
   private step<T>(work: () => Promise<T>): Promise<T> {
@@ -240,9 +251,17 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     if (!stored && this.file !== undefined) this.unlink()
     this.file?.close()
     host.space.release(this.onDisk)
-    host.releasePending(this.unwritten)
-    this.unwritten = 0
+    this.releaseUnwritten()
     this.settle(stored)
+  }
+
+  /** What an operation still has counts until that ends: a disk that hangs would otherwise gather what every write left with it. */
+  private releaseUnwritten(): void {
+    const { host, unwritten } = this
+    const held = Math.min(this.inFlightBytes, unwritten)
+    host.releasePending(unwritten - held)
+    this.unwritten = 0
+    if (held > 0) void this.inFlight.then(() => host.releasePending(held))
   }
 
   private async store(): Promise<void> {

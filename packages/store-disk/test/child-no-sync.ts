@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { readAll } from '@proxy/pipeline'
-import { DiskStore } from '../src/index.ts'
+import { DiskPurgeLog, DiskStore } from '../src/index.ts'
 import { tellingBody, tellingMeta } from './self-telling.ts'
 
 /** Does everything a store can do while every synchronous function of node:fs throws. Prints "done" with what it did. Argument: directory. */
@@ -33,6 +33,10 @@ for (let round = 0; round < 2; round++) {
     await readAll(await entry.open(), 1e7)
   }
   await store.delete('key 28')
+  const log = new DiskPurgeLog({ directory, store, maxRecords: 4, pollMs: 5 })
+  await log.prepare()
+  for (let i = 0; i < 20; i++) await log.add({ scope: 'tag', value: `${round} ${i}`, at: i, soft: false })
+  await log.close()
   told.push(store.stats().hits > 25, store.stats().evictions > 5)
   await store.close()
 }

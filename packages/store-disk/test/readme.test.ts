@@ -2,9 +2,10 @@ import { once } from 'node:events'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { CacheStore } from '@proxy/cache'
+import { sampleMeta } from '@proxy/cache/conformance'
 import { rawExchange, readmeExamples } from '@proxy/testing'
 import { expect, test, vi } from 'vitest'
-import type { DiskStore } from '../src/index.ts'
+import { DiskPurgeLog, type DiskStore } from '../src/index.ts'
 import { resolveOptions } from '../src/options.ts'
 import { folder } from './support.ts'
 
@@ -12,7 +13,7 @@ const examples = readmeExamples(new URL('../README.md', import.meta.url), (from)
 const here = async (): Promise<Record<string, string>> => ({ '/var/cache/proxy': await folder() })
 
 test('every block of code is an example that is run here', () => {
-  expect(examples.names).toEqual(['alone', 'node', 'hono'])
+  expect(examples.names).toEqual(['alone', 'node', 'hono', 'purges'])
 })
 
 test('alone', async () => {
@@ -56,7 +57,18 @@ test('in Hono', async () => {
   await store.close()
 })
 
-test('the table names every option, with its default', () => {
+test('purges hold after a restart', async () => {
+  const replaced = await here()
+  const meta = sampleMeta({ url: 'https://images.example.org/2026/a.png', namespace: 'default', requestTime: Date.now() - 60_000 })
+  const { layer } = await examples.run('purges', ['layer'], replaced)
+  expect(layer).toBeInstanceOf(Function)
+  const log = new DiskPurgeLog({ directory: replaced['/var/cache/proxy'] as string })
+  await log.prepare()
+  expect(log.verdict(meta).hardAt).toBeGreaterThan(meta.requestTime)
+  await log.close()
+})
+
+test('the table names every option of the store, with its default', () => {
   const resolved = resolveOptions({ directory: '/x', maxBytes: 2 ** 30 })
   const { text } = examples
   const rows = text.slice(text.indexOf('## Options'), text.indexOf('Options that cannot')).replace(/ +/g, ' ')

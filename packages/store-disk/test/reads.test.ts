@@ -71,6 +71,30 @@ test('entries that nobody opens and bodies that nobody starts let go of their fi
   expect((await bodyOf(store, 'key'))?.length).toBe(MIB)
 })
 
+// Each write that was given up left its bytes with an operation that waited for the disk, and counted no more: a disk that hung for long gathered them all.
+test('what writes leave with a disk that hangs counts until the disk has let go of it', async () => {
+  const directory = await folder()
+  const maxPendingBytes = 4 * MIB
+  const store = await openStore(directory, { readTimeoutMs: 50, writeTimeoutMs: 50, maxOperations: 2, maxPendingBytes, breaker: { failureThreshold: 1_000_000 } })
+  const path = fileOf(directory, 'hangs')
+  await mkdir(dirname(path), { recursive: true })
+  await promisify(execFile)('mkfifo', [path])
+  // They take all the threads that the store may have.
+  await Promise.allSettled([store.get('hangs'), store.get('hangs')])
+  for (let round = 0; round < 3; round++) {
+    const stored = await Promise.all(Array.from({ length: 40 }, (_, i) => put(store, `${round} ${i}`, randomBytes(200_000))))
+    expect(stored).not.toContain(true)
+    expect(store.stats().pendingBytes).toBeGreaterThan(maxPendingBytes - 300_000)
+    expect(store.stats().pendingBytes).toBeLessThanOrEqual(maxPendingBytes)
+  }
+  expect(store.stats().droppedWrites['no-room']).toBe(100)
+  const end = await openFifo(path)
+  await rm(path)
+  await vi.waitUntil(() => store.stats().pendingBytes === 0, { timeout: 20_000 })
+  await vi.waitUntil(() => put(store, 'good', randomBytes(200_000)), { timeout: 20_000 })
+  await end.close()
+})
+
 test('a disk that hangs is a miss in time, then costs nothing, leaves a thread to others, and comes back', async () => {
   const directory = await folder()
   const clock = createFakeClock(Date.now())

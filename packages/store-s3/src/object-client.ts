@@ -25,6 +25,14 @@ interface GetObject {
   readonly range?: ObjectRange
   readonly ifMatch?: string
   readonly signal: AbortSignal
+  /** On the connections of writes: no hit waits for it. */
+  readonly inBackground?: boolean
+}
+
+export interface ObjectNames {
+  readonly names: readonly string[]
+  /** Where the next page begins; undefined for the last one. */
+  readonly next: string | undefined
 }
 
 /** The requests that the store makes, each one round trip. All reject with `S3Error` alone. The SDK is loaded by the first of them. */
@@ -51,10 +59,10 @@ export class ObjectClient {
     }))
   }
 
-  async get(name: string, { range, ifMatch, signal }: GetObject): Promise<FetchedObject> {
-    const { commands, reads } = await this.load()
+  async get(name: string, { range, ifMatch, signal, inBackground = false }: GetObject): Promise<FetchedObject> {
+    const { commands, reads, writes } = await this.load()
     const input = { Bucket: this.bucket, Key: name, ...(range !== undefined && { Range: `bytes=${range.start}-${range.end}` }), ...(ifMatch !== undefined && { IfMatch: ifMatch }) }
-    const answer = await settled(reads.send(new commands.GetObjectCommand(input), { abortSignal: signal }))
+    const answer = await settled((inBackground ? writes : reads).send(new commands.GetObjectCommand(input), { abortSignal: signal }))
     const { Body: stream, ETag: etag, ContentLength: length, ContentRange: part, Metadata: metadata = {} } = answer
     if (!(stream instanceof Readable)) throw new S3Error('unsupported')
     const place = part === undefined ? { start: 0, size: length } : placeOf(part)
@@ -64,6 +72,14 @@ export class ObjectClient {
       throw new S3Error('unsupported')
     }
     return { stream, etag, metadata, start: place.start, size: place.size, bytes: length }
+  }
+
+  /** Names that begin with `prefix`, up to a thousand of them. */
+  async list(prefix: string, from: string | undefined): Promise<ObjectNames> {
+    const { commands, writes } = await this.load()
+    const command = new commands.ListObjectsV2Command({ Bucket: this.bucket, Prefix: prefix, ...(from !== undefined && { ContinuationToken: from }) })
+    const { Contents: found = [], NextContinuationToken: next } = await settled(writes.send(command))
+    return { names: found.flatMap(({ Key: name }) => (name === undefined ? [] : [name])), next }
   }
 
   /** The ETag of the object. */

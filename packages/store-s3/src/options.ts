@@ -46,6 +46,8 @@ export interface S3StoreOptions {
   readonly maxReadConnections?: number
   /** Objects and parts sent at a time, on connections that no read waits for. Default 8. */
   readonly maxWriteConnections?: number
+  /** Objects that a sweep (of a purge) looks at at a time, one request for each. 0: there are no sweeps, and purges hold without. Default 4. */
+  readonly sweepConcurrency?: number
   /** Larger bodies are not stored. Default 64 MiB. */
   readonly maxEntryBytes?: number
   /** Bound of the bytes that wait to be stored, all writes together; a write that does not fit is dropped. Default 64 MiB. */
@@ -84,6 +86,7 @@ export function resolveOptions(options: S3StoreOptions) {
     connectTimeoutMs: options.connectTimeoutMs ?? 1000,
     maxReadConnections: options.maxReadConnections ?? 64,
     maxWriteConnections: options.maxWriteConnections ?? 8,
+    sweepConcurrency: options.sweepConcurrency ?? 4,
     maxEntryBytes: options.maxEntryBytes ?? 64 * 1024 * 1024,
     maxPendingBytes: options.maxPendingBytes ?? 64 * 1024 * 1024,
     partBytes: options.partBytes ?? MIN_PART_BYTES,
@@ -110,6 +113,7 @@ export function resolveOptions(options: S3StoreOptions) {
   ] as const) {
     if (!(resolved[name] > 0)) throw new TypeError(`${name} must be above 0`)
   }
+  if (!Number.isInteger(resolved.sweepConcurrency) || resolved.sweepConcurrency < 0) throw new TypeError('sweepConcurrency must be an integer of at least 0')
   return resolved
 }
 

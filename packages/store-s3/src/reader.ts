@@ -92,9 +92,7 @@ export class ObjectReader {
       return leave(incoming)
     }
     if (head.keyDigest !== keyDigest) return leave(incoming)
-    const overlay = fetched.metadata[OVERLAY_FIELD]
-    const touched = overlay === undefined ? undefined : decodeOverlay(head.version, head.metaJson, overlay)
-    const meta = parseMeta(touched ?? head.metaJson, head.length)
+    const meta = metaOf(head, fetched.metadata)
     if (meta === undefined) {
       this.onUseless(name, etag, 'broken')
       return leave(incoming)
@@ -205,6 +203,13 @@ function releaseFound(found: Found | undefined): void {
 function leave(incoming: IncomingObject): undefined {
   incoming.abort()
   return undefined
+}
+
+/** The metadata of an object as of its last touch; undefined when it is not metadata at all. */
+export function metaOf(head: ObjectHead, metadata: Readonly<Record<string, string>>): StoredMeta | undefined {
+  const overlay = metadata[OVERLAY_FIELD]
+  const touched = overlay === undefined ? undefined : decodeOverlay(head.version, head.metaJson, overlay)
+  return parseMeta(touched ?? head.metaJson, head.length)
 }
 
 /** The metadata in `json`, its headers without a prototype; undefined when it is not metadata at all. */

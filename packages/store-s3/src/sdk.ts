@@ -45,7 +45,7 @@ export async function loadSdk(options: ResolvedOptions): Promise<Sdk> {
   }
   // Reads have deadlines of their own, which cover waiting for a connection and the body too.
   const reads = client(options.maxReadConnections, 0)
-  const writes = client(options.maxWriteConnections + 2, options.requestTimeoutMs)
+  const writes = client(options.maxWriteConnections + options.sweepConcurrency + 2, options.requestTimeoutMs)
   writes.middlewareStack.add(
     (next) => (args) => {
       const request = args.request as { protocol?: string; body?: unknown; headers?: Record<string, string> }

@@ -1,4 +1,5 @@
 import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions } from '@proxy/cache'
+import { Sweeps } from '@proxy/cache/purging'
 import type { BreakerState } from '@proxy/pipeline/breaker'
 import { S3Error, toS3Error } from './errors.ts'
 import { Health, type S3Fault } from './health.ts'
@@ -9,6 +10,7 @@ import { type ResolvedOptions, resolveOptions, type S3StoreOptions } from './opt
 import { encodeOverlay, OVERLAY_FIELD } from './overlay.ts'
 import { ObjectReader } from './reader.ts'
 import { UploadPool } from './upload-pool.ts'
+import { walkObjects } from './walk.ts'
 import { type DropReason, S3Writer, type WriteHost } from './writer.ts'
 
 export interface S3StoreStats {
@@ -46,6 +48,9 @@ const ABORT_TIMEOUT_MS = 1000
  * writes go on in the background, bounded in bytes, and are dropped rather than waited for. The AWS SDK is loaded at the first use.
  */
 export class S3Store implements CacheStore {
+  readonly guarded = true
+  /** Removes or counts objects by their metadata: one request for each object under the prefix. Undefined with `sweepConcurrency: 0`. */
+  readonly sweep?: NonNullable<CacheStore['sweep']>
   private readonly options: ResolvedOptions
   private readonly client: ObjectClient
   private readonly reader: ObjectReader
@@ -74,6 +79,10 @@ export class S3Store implements CacheStore {
     this.readHealth = new Health({ side: 'read', failureThreshold, openMs, clock, onFault, shedFirst: this.writeHealth })
     this.pool = new UploadPool(resolved.maxPendingBytes, resolved.maxWriteConnections)
     this.reader = new ObjectReader(this.client, resolved, this.readHealth, (name, etag, reason) => this.foundUseless(name, etag, reason))
+    if (resolved.sweepConcurrency > 0) {
+      const sweeps = new Sweeps((find) => walkObjects({ client: this.client, options: resolved, isClosed: () => this.closed }, find))
+      this.sweep = (matches, keep) => sweeps.sweep(matches, keep)
+    }
     const orphans = new OrphanedUploads()
     this.host = {
       client: this.client,

@@ -6,7 +6,9 @@ import { createLimiter } from '../limits.ts'
 import { checkAuth } from './check-auth.ts'
 import { ConfigError, type ConfigIssue, checked, type KeyPath, toIssues } from './errors.ts'
 import { configSchema, type RouteSettings, routeSchema, type Settings } from './schema.ts'
+import { type CachePolicy, policyOf } from './schema-cache.ts'
 import { closest, type KeySchema, knownKeys } from './suggest.ts'
+import { resolveTiers } from './tiers.ts'
 
 let keySchema: KeySchema | undefined
 
@@ -53,16 +55,17 @@ export function resolveConfig(config: unknown): Settings {
   if (settings.rateLimit !== undefined) trial(['rateLimit'], () => createLimiter(settings.rateLimit as NonNullable<Settings['rateLimit']>))
 
   checkRoutes(routes, settings, poolNames, report)
+  checkBounds(['cache'], settings.cache, report)
+  for (const [index, { cache }] of routes.entries()) if (typeof cache === 'object') checkBounds(['routes', index, 'cache'], policyOf(settings.cache, cache), report)
 
-  const seen = new Set<string>()
-  for (const [index, { store }] of settings.cache.tiers.entries()) {
-    if (store !== 'memory' && settings.stores[store] === undefined) report(['cache', 'tiers', index], `the store "${store}" is not configured: stores.${store} is missing`)
-    if (seen.has(store)) report(['cache', 'tiers', index], `the store "${store}" is listed twice`)
-    seen.add(store)
-  }
+  const tiers = resolveTiers(settings, report)
   if (settings.rateLimit?.store === 'redis' && settings.stores.redis === undefined) report(['rateLimit', 'store'], 'the store "redis" is not configured: stores.redis is missing')
   if (issues.length > 0) throw new ConfigError(issues)
-  return { ...settings, routes }
+  return { ...settings, routes, cache: { ...settings.cache, tiers: [...tiers] } }
+}
+
+function checkBounds(path: KeyPath, { minTtl, maxTtl }: CachePolicy, report: (path: KeyPath, message: string) => void): void {
+  if (maxTtl !== undefined && minTtl > maxTtl) report([...path, 'minTtl'], `is above maxTtl`)
 }
 
 function routeToAll(pool: string): RouteSettings {

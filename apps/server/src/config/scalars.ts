@@ -120,3 +120,9 @@ export const routeFields = () =>
   fields().superRefine(({ host }, context) => {
     if (host !== undefined) context.addIssue({ code: 'custom', path: ['host'], message: 'has no effect on a route: set it in requestHeaders of the pool' })
   })
+
+/** A whole URL of http or https. */
+export const httpUrl = () =>
+  textThat((value) =>
+    /^https?:\/\/[^/\s@]/i.test(value) && URL.canParse(value) ? undefined : `is a whole URL such as https://images.example.org/a.png, not ${JSON.stringify(withoutUserinfo(value))}`
+  )

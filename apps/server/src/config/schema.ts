@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import { count, fieldName, fields, fieldValue, listenHost, matchHost, pathPrefix, routeFields, size, text, textThat, timeout, writableFieldName } from './scalars.ts'
+import { count, fieldName, fields, fieldValue, httpUrl, listenHost, matchHost, pathPrefix, routeFields, size, text, textThat, timeout, writableFieldName } from './scalars.ts'
 import { authSchema, rateLimitSchema } from './schema-access.ts'
-import { cacheSchema, storesSchema } from './schema-cache.ts'
+import { cacheOverridesSchema, cacheSchema, storesSchema, type TierSettings } from './schema-cache.ts'
 import { poolSchema } from './schema-pool.ts'
 
 const listenerSchema = z.strictObject({
@@ -36,7 +36,8 @@ export const routeSchema = z.strictObject({
   pool: text(),
   /** Others are answered 405. Default: all. */
   methods: z.array(methodName()).min(1).optional(),
-  cache: z.boolean().default(true),
+  /** `false`: nothing is kept. A mapping: what this route has otherwise than the section `cache`. */
+  cache: z.union([z.boolean(), cacheOverridesSchema]).default(true),
   /** Default: true where `auth` is configured. */
   auth: z.boolean().optional(),
   /** Default: true where `rateLimit` is configured. */
@@ -68,6 +69,8 @@ const observabilitySchema = z.strictObject({
   accessLog: z.boolean().default(true),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   metrics: z.boolean().default(true),
+  /** A response field that tells at length why the cache answered as it did. Default: none. */
+  cacheDebugHeader: writableFieldName().optional(),
   /** A response field that says HIT, MISS and so on. Default: none. */
   cacheStatusHeader: writableFieldName().optional()
 })
@@ -87,6 +90,14 @@ export const configSchema = z.strictObject({
   auth: authSchema.optional(),
   rateLimit: rateLimitSchema.optional(),
   observability: observabilitySchema.prefault({}),
+  /** What is fetched into the cache once the server listens. */
+  preload: z
+    .strictObject({
+      /** Whole, as clients ask for them. */
+      urls: z.array(httpUrl()).prefault([]),
+      concurrency: count(1, 1000).default(4)
+    })
+    .prefault({}),
   /** How long requests under way may take to end once the server was told to. */
   shutdownGrace: timeout().prefault('30s')
 })
@@ -94,6 +105,6 @@ export const configSchema = z.strictObject({
 /** The configuration as it is written: durations and sizes are text, what has a default may be left out. */
 export type Config = z.input<typeof configSchema>
 /** The configuration with every default filled in; durations are milliseconds, sizes bytes. */
-export type Settings = z.output<typeof configSchema> & { readonly routes: readonly RouteSettings[] }
+export type Settings = z.output<typeof configSchema> & { readonly routes: readonly RouteSettings[]; readonly cache: { readonly tiers: readonly TierSettings[] } }
 export type RouteSettings = z.output<typeof routeSchema>
 export type ListenerSettings = z.output<typeof listenerSchema>

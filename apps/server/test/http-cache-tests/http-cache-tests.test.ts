@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { startProxy } from '../helpers.ts'
-import { expectedFailures } from './expected-failures.ts'
+import { cookieTests, expectedFailures } from './expected-failures.ts'
 import { runSuite, startSuiteOrigin, suiteTests } from './suite.ts'
 
 const RUNS = 3
@@ -25,4 +25,12 @@ test('the public suite of HTTP caching tests: all that is required and optimal, 
   // What fails must be listed, and what is listed must fail, in every run.
   expect(Object.fromEntries([...failed].filter(([id]) => !(id in expectedFailures)))).toEqual({})
   expect(Object.keys(expectedFailures).filter((id) => passed.get(id) !== 0)).toEqual([])
+}, 180_000)
+
+test('with setCookie: store, the tests that want it pass too, and no other fails', async () => {
+  const origin = await startSuiteOrigin()
+  const proxy = await startProxy({ pools: { origin: { targets: [origin] } }, cache: { setCookie: 'store' }, observability: { accessLog: false } })
+  const [tests, run] = await Promise.all([suiteTests(), runSuite(proxy.url)])
+  const failed = tests.filter(({ id, kind }) => kind !== 'check' && run[id] !== true).map(({ id }) => id)
+  expect(failed.filter((id) => !(id in expectedFailures) || cookieTests.includes(id))).toEqual([])
 }, 180_000)
