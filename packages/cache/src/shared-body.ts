@@ -1,7 +1,8 @@
 import type { BodySink, BodySource, Flow, ProxyError } from '@proxy/pipeline'
 import { ChunkWindow, type Place } from './chunk-window.ts'
 import { fillAbandoned, readerLost, wrongLength } from './errors.ts'
-import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner, timerMs } from './kept-copy.ts'
+import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner } from './kept-copy.ts'
+import { Pace } from './pace.ts'
 import { ReaderSet } from './reader-set.ts'
 import { SharedReader } from './shared-reader.ts'
 
@@ -16,9 +17,6 @@ export interface SharedBodyOptions extends KeptCopyOptions {
   readonly onUnkept: () => void
 }
 
-/** What is fetched ahead of a client who is slower than the origin, with nobody else reading: a piece to send while the next one is on its way. */
-const READ_AHEAD_BYTES = 64 * 1024
-
 /**
  * One body from the origin, written to the store and read by any number of clients while it arrives.
  *
@@ -32,15 +30,12 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   private readonly copy: KeptCopy
   private readonly readers = new ReaderSet()
   private readonly window = new ChunkWindow()
-  /** Bytes received so far. */
-  received = 0
+  private readonly pace: Pace
   /** Bytes received when the last reader left. */
   private abandonedAt: number | undefined
-  /** How many wait for the stored copy. */
-  private awaiting = 0
-  /** Runs while slow readers hold up others. */
-  private patience: NodeJS.Timeout | undefined
   private flow: Flow | undefined
+  /** The origin was told to wait. */
+  private paused = false
   /** A chunk is being handed round: whether more is wanted is answered at the end of that. */
   private delivering = false
   /** `ended`: whole; `failed`: never will be. */
@@ -49,6 +44,12 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   constructor(options: SharedBodyOptions) {
     this.options = options
     this.copy = new KeptCopy(options, this)
+    this.pace = new Pace(options, this.window, this.readers, this.copy, this)
+  }
+
+  /** Bytes received so far. */
+  get received(): number {
+    return this.pace.received
   }
 
   /** Starts reading the origin's body. Gives the first reader's view of it. */
@@ -76,11 +77,6 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     return reader
   }
 
-  /** Resolves when the commit is settled, or with false when there will be none. */
-  get settled(): Promise<boolean> {
-    return this.copy.settled
-  }
-
   /** Bytes of the body, when the origin declared them. */
   get length(): number | undefined {
     return this.options.length
@@ -91,12 +87,17 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     return this.copy.outgrew
   }
 
+  /** Resolves when the commit is settled, or with false when there will be none. */
+  get settled(): Promise<boolean> {
+    return this.copy.settled
+  }
+
   /** The same for somebody who can have the body from the store alone, and is not to wait for the pace of those who read it now. */
   async stored(): Promise<boolean> {
-    this.awaiting++
+    this.pace.awaiting++
     this.advance()
     const stored = await this.copy.settled
-    this.awaiting--
+    this.pace.awaiting--
     return stored
   }
 
@@ -109,9 +110,9 @@ export class SharedBody implements BodySink, KeptCopyOwner {
 
   data(chunk: Uint8Array): boolean {
     if (this.state !== 'open') return false
-    if (chunk.byteLength === 0) return this.wantsMore()
+    if (chunk.byteLength === 0) return this.goOn()
     const { length, finishBytes } = this.options
-    this.received += chunk.byteLength
+    this.pace.received += chunk.byteLength
     if (length !== undefined && this.received > length) {
       this.flow?.abort()
       this.error(wrongLength(`more than the ${length} bytes that were declared`))
@@ -122,11 +123,11 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     if (this.isOpen()) {
       this.window.push(chunk)
       for (const reader of this.readers) reader.pump()
-      this.trim()
+      this.pace.trim()
     }
     this.delivering = false
     if (this.abandonedAt !== undefined && this.received - this.abandonedAt > finishBytes) this.giveUp()
-    return this.isOpen() && this.wantsMore()
+    return this.isOpen() && this.goOn()
   }
 
   end(): void {
@@ -137,7 +138,7 @@ export class SharedBody implements BodySink, KeptCopyOwner {
       return
     }
     this.state = 'ended'
-    clearTimeout(this.patience)
+    this.pace.stop()
     this.copy.commit()
     for (const reader of this.readers) reader.pump()
   }
@@ -145,7 +146,7 @@ export class SharedBody implements BodySink, KeptCopyOwner {
   error(error: ProxyError): void {
     if (this.state !== 'open') return
     this.state = 'failed'
-    clearTimeout(this.patience)
+    this.pace.stop()
     this.window.clear()
     this.options.onUnkept()
     // Before the copy goes: readers of it would otherwise hear of that instead.
@@ -171,16 +172,18 @@ export class SharedBody implements BodySink, KeptCopyOwner {
 
   /** A reader may want more than there is. */
   advance(): void {
-    if (this.delivering || this.state !== 'open') return
+    // Each of a thousand readers says so of each chunk: only the first of them is news.
+    if (!this.paused || this.delivering || this.state !== 'open') return
     // Here the slowest reader sets the pace, and it may be the one who has just taken something.
-    if (this.copy.isLost) this.trim()
-    if (this.wantsMore()) this.flow?.resume()
+    if (this.copy.isLost) this.pace.trim()
+    if (!this.pace.wantsMore()) return
+    this.paused = false
+    this.flow?.resume()
   }
 
   /** A reader that is behind the window has had `offset` bytes. */
   passed(offset: number): void {
-    // Nothing more was kept than it has had: the origin may be waiting for somebody to want more.
-    if (offset === this.received || (this.options.length === undefined && this.isNear(offset))) this.advance()
+    if (this.pace.mayMatter(offset)) this.advance()
   }
 
   /** A reader has got everything, or its client has left. */
@@ -222,53 +225,11 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     return this.state === 'open'
   }
 
-  private wantsMore(): boolean {
-    if (this.copy.isWaiting) return false
-    const { copy, readers } = this
-    const { length, storeStallMs, windowBytes } = this.options
-    const { heldBytes } = this.window
-    readers.survey()
-    if (readers.allHungry) return true
-    if (readers.oneHungry || this.awaiting > 0) {
-      if (!copy.isLost || heldBytes < windowBytes) return true
-      this.patience ??= setTimeout(() => this.loseSlowest(this.window.next), timerMs(storeStallMs))
-      return false
-    }
-    // Nobody waits. With readers on the window, the fastest of them sets the pace; without, the copy does.
-    if (readers.furthest !== -1) return this.received - readers.furthest < READ_AHEAD_BYTES && heldBytes < windowBytes
-    // A body of unknown length may be more than the store takes: the fastest reader has to be on the window by then.
-    return length !== undefined || readers.furthestBehind === -1 || heldBytes < windowBytes / 2 || this.isNear(readers.furthestBehind)
-  }
-
-  /** In the newer half of the window. */
-  private isNear(offset: number): boolean {
-    return 2 * offset >= this.window.start + this.received
-  }
-
-  /** Readers that have not got through a window in all the time that others waited for them get no more of a body that is kept nowhere. */
-  private loseSlowest(before: number): void {
-    const { readers } = this
-    this.patience = undefined
-    readers.survey()
-    if (readers.oneHungry) for (const reader of readers) if (reader.onWindow && reader.next < before) reader.fail(readerLost())
-    this.advance()
-  }
-
-  /**
-   * Keeps the window within its bound: drops what all its readers have had and then, as long as the bytes are kept elsewhere too and somebody is ahead,
-   * what only slow ones still need.
-   */
-  private trim(): void {
-    const { windowBytes } = this.options
-    const { copy, readers, window } = this
-    readers.survey()
-    const { slowestChunk } = readers
-    // Readers yet to come find the beginning in the copy, where that can be read; elsewhere in the window, for as long as it fits. Those behind may catch up.
-    const keeps = (!copy.isLost && !copy.canFollow) || readers.furthestBehind !== -1
-    while (window.first < slowestChunk && window.size > 0 && (window.heldBytes > windowBytes || !keeps)) window.drop()
-    if (copy.isLost || (!readers.oneHungry && this.awaiting === 0)) return
-    while (window.heldBytes > windowBytes && window.size > 1) window.drop()
-    if (window.first > slowestChunk) for (const reader of readers) if (reader.onWindow && reader.next < window.first) reader.fallBehind()
+  /** The answer to the origin. */
+  private goOn(): boolean {
+    const more = this.pace.wantsMore()
+    if (!more) this.paused = true
+    return more
   }
 
   private abandoned(): void {

@@ -170,7 +170,7 @@ export class FileReader {
 
   /**
    * The next blocks, within the deadline. Rejects with `DiskError`. Where many bodies are read at once, they take turns: the deadline is the disk's, not that of
-   * the others before them, and each read brings one block only, as all of them hold what they have read.
+   * the others before them, and where they are many each read brings one block only, as all of them hold what they have read.
    */
   async readBlocks(cursor: BlockCursor): Promise<Buffer[]> {
     const { turns } = this

@@ -1,3 +1,6 @@
+/** From so many on, those who wait are many. */
+export const CROWD = 64
+
 /** Lets a bounded number of pieces of work run at a time, in the order in which they came. */
 export class Turns {
   private readonly max: number
@@ -8,9 +11,9 @@ export class Turns {
     this.max = max
   }
 
-  /** Others wait for their turn. */
+  /** Many wait for their turn. */
   get isCrowded(): boolean {
-    return this.waiting.length > 0
+    return this.waiting.length >= CROWD
   }
 
   /** Resolves when it is the caller's turn, who calls `done` once; undefined when that is now. */
