@@ -12,6 +12,8 @@ export interface LogDestination {
 /** The server's log: one JSON object per line. */
 export interface ServerLog {
   readonly logger: Logger
+  /** Writes a whole line beside the logger's, as it is: with its level, and its line feed. */
+  readonly writeLine: (line: string) => void
   /** Resolves when what is buffered was written, or cannot be soon. Never rejects. */
   flush(): Promise<void>
 }
@@ -19,8 +21,9 @@ export interface ServerLog {
 /** A log to `destination`, or to standard output, without ever waiting for it. */
 export function createLog(level: string, destination?: LogDestination): ServerLog {
   const output = destination === undefined ? standardOutput() : undefined
-  const logger = pino({ level, base: null, formatters: { level: (label) => ({ level: label }) } }, (output ?? destination) as DestinationStream)
-  return { logger, flush: () => output?.flush(LAST_FLUSH_MS) ?? Promise.resolve() }
+  const target = (output ?? destination) as DestinationStream
+  const logger = pino({ level, base: null, formatters: { level: (label) => ({ level: label }) } }, target)
+  return { logger, writeLine: (line) => target.write(line), flush: () => output?.flush(LAST_FLUSH_MS) ?? Promise.resolve() }
 }
 
 /** Message and code of an error and of what caused it, with secrets masked; no stack, which would hold nothing for an operator. */

@@ -50,7 +50,7 @@ export async function createServer(config: Config, options: ServerOptions = {}):
   metrics?.watchCache(proxy.cacheStats)
   metrics?.observeTiers(() => proxy.tierStats())
   for (const store of unusedStores(settings)) log.logger.warn({ store }, 'store is configured but not used')
-  const done = onDone(metrics, settings.observability.accessLog ? accessLog(log.logger, mask) : undefined)
+  const done = onDone(metrics, settings.observability.accessLog ? accessLog(log, mask) : undefined)
   const data = toNode(proxy.handler, { trustedProxies: settings.trustedProxies, ...(done !== undefined && { onDone: done }) })
   const admin = adminApp({
     settings,

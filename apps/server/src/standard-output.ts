@@ -1,7 +1,7 @@
 import { fstatSync, write, writeSync } from 'node:fs'
 
-/** Lines are written in blocks of this size, or when they are this old. */
-const BLOCK_BYTES = 4096
+/** Lines are written in blocks of this size, or when they are this old: a write is a thread's work, and costs as much as the lines of a dozen requests. */
+const BLOCK_BYTES = 64 * 1024
 const FLUSH_INTERVAL_MS = 200
 /** Lines that wait for a slow reader beyond this are dropped: a full pipe must not fill the memory. */
 const MAX_BUFFERED_BYTES = 16 * 1024 * 1024

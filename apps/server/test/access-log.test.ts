@@ -1,6 +1,9 @@
 import { request } from 'node:http'
+import { createRequest, ProxyError } from '@proxy/pipeline'
 import { startOrigin } from '@proxy/testing'
+import { pino } from 'pino'
 import { expect, onTestFinished, test } from 'vitest'
+import { accessLog } from '../src/access-log.ts'
 import { ask, listeningUrl, runCli, startProxy, until } from './helpers.ts'
 
 test('one line per request: id, upstream, status, cache result, duration', async () => {
@@ -102,4 +105,20 @@ test('--access-log off: no line per request, all others', async () => {
     expect(cli.stdout().match(/"msg":"request"/g) ?? []).toHaveLength(lines)
     expect(cli.stdout()).toContain('"msg":"listening"')
   }
+})
+
+test.each(['a"b', 'a\\b', 'a\nb', 'a\u0000b', 'ä€😀', '\ud800', ''])('a line is well-formed with %j in it, and says the same', (odd) => {
+  const lines: string[] = []
+  const log = accessLog({ logger: pino({ level: 'info' }), writeLine: (line) => lines.push(line) }, (text) => text)
+  const request = createRequest({ method: odd, authority: odd, target: `/${odd}`, remoteAddress: odd })
+  request.exchange.requestId = odd
+  log?.(request, 502, odd, new ProxyError(odd, { code: 'UPSTREAM_FAILED', status: 502, source: 'upstream' }))
+  expect(lines.length).toBe(1)
+  expect(lines[0]?.indexOf('\n')).toBe((lines[0] as string).length - 1)
+  const { requestId = '', client, method, host, path, outcome, error } = JSON.parse(lines[0] as string) as Record<string, string> & { error: { message: string } }
+  expect([requestId, client, method, host, path, outcome, error.message]).toEqual([odd, odd, odd, odd, `/${odd}`, odd, odd])
+})
+
+test('no line where the level leaves it out', () => {
+  expect(accessLog({ logger: pino({ level: 'warn' }), writeLine: () => {} }, (text) => text)).toBeUndefined()
 })
