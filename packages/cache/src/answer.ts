@@ -1,7 +1,7 @@
 import { type ByteRange, combined, discardBody, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { ifRangeHolds, notModified, removeContentFields } from './conditional.ts'
 import { MultipartBody } from './multipart.ts'
-import { type RangeDecision, requestedRange } from './range.ts'
+import { asksForAll, type RangeDecision, requestedRange } from './range.ts'
 import type { CacheEntry, CacheMeta, CacheStore } from './store.ts'
 
 /**
@@ -46,10 +46,17 @@ function isConditional(headers: Readonly<HeaderMap>): boolean {
   return headers['if-none-match'] !== undefined || headers['if-modified-since'] !== undefined
 }
 
-/** An answer of the origin to a request without conditions, as the client asked for it: 304 where its own conditions say so. */
+/** An answer of the origin to a request without conditions or range, as the client asked for it: 304 where its own conditions say so, 206 where it asked for all as one part. */
 export function applyConditions(response: ProxyResponse, request: ProxyRequest): ProxyResponse {
-  if (response.status !== 200 || !isConditional(request.headers) || !notModified(request.headers, response.headers)) return response
-  discardBody(response.body)
-  removeContentFields(response.headers)
-  return { status: 304, headers: response.headers, body: null }
+  if (response.status !== 200) return response
+  const { headers } = response
+  if (isConditional(request.headers) && notModified(request.headers, headers)) {
+    discardBody(response.body)
+    removeContentFields(headers)
+    return { status: 304, headers, body: null }
+  }
+  const length = headers['content-length']
+  if (!asksForAll(request) || typeof length !== 'string' || !/^[1-9]\d{0,14}$/.test(length) || !ifRangeHolds(request.headers, headers)) return response
+  headers['content-range'] = `bytes 0-${Number(length) - 1}/${length}`
+  return { ...response, status: 206 }
 }

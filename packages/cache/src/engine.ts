@@ -12,6 +12,7 @@ import { Fetcher, type Found } from './fetcher.ts'
 import { Fills } from './fill.ts'
 import { FillAnswers } from './fill-answers.ts'
 import { currentAgeMs } from './freshness.ts'
+import { HeadAnswers } from './head-answers.ts'
 import { judge } from './judgement.ts'
 import { Keeper } from './keeper.ts'
 import { variantKey } from './key.ts'
@@ -20,6 +21,7 @@ import { PartAnswers } from './part-answers.ts'
 import { pass } from './pass.ts'
 import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
 import { MemoryPurgeLog, type PurgeRecord } from './purge-log.ts'
+import { asksForAll } from './range.ts'
 import { bodiless, Refresher } from './refresher.ts'
 import type { CacheEntry, GetOptions, StoredMeta } from './store.ts'
 import { StoredParts } from './stored-parts.ts'
@@ -39,6 +41,7 @@ export class CacheEngine {
   private readonly filled: FillAnswers
   private readonly stored: StoredParts
   private readonly partly: PartAnswers
+  private readonly heads: HeadAnswers
   private readonly explainer: Explainer
   /** Of the log of purges, when somebody was last sent to the origin. */
   private purgeRevision: number
@@ -50,11 +53,12 @@ export class CacheEngine {
     this.keeper = new Keeper(options, this.fills, this.background, this.stored)
     this.fetcher = new Fetcher(options, this.fills, this.background, this.stored, this.keeper)
     this.refresher = new Refresher(options, this.fetcher, this.background, this.uncacheable)
-    this.others = new OtherMethods(options, this.fills, this.keeper, this.background, this.stored)
+    this.others = new OtherMethods(options, this.fills, this.keeper, this.stored)
     this.answers = new EntryAnswers(options)
     const { answers, background, fetcher, fills, keeper, refresher, stored, uncacheable } = this
+    this.heads = new HeadAnswers({ options, fetcher, keeper, background, answers })
     this.partly = new PartAnswers({ options, fetcher, keeper, refresher, background, answers, stored })
-    this.explainer = new Explainer({ options, fills, keeper, answers, uncacheable, parts: stored })
+    this.explainer = new Explainer({ options, fills, keeper, fetcher, refresher, answers, uncacheable, parts: stored })
     this.filled = new FillAnswers({
       options,
       fills,
@@ -120,6 +124,10 @@ export class CacheEngine {
     let entry: CacheEntry | undefined
     try {
       entry = this.unlessOutdated(await store.get(base, want))
+      if (entry !== undefined && !keys.tellsApart(entry.meta)) {
+        entry.discard()
+        entry = undefined
+      }
       if (entry?.meta.vary !== undefined) {
         index = entry.meta
         entry.discard()
@@ -172,6 +180,8 @@ export class CacheEngine {
     if (entry === undefined && !retried && this.fills.storedSince(base, storedCount)) return this.handle(request, next, true)
     if (control?.onlyIfCached) {
       entry?.discard()
+      const part = headers.range === undefined ? undefined : await this.partly.fromStored(key, request, control)
+      if (part !== undefined) return part
       throw onlyIfCached()
     }
     // Awaited: an async function that returns a promise takes two more turns to settle.
@@ -191,21 +201,22 @@ export class CacheEngine {
       // Another cache, or another process, has purged something: nobody joins what was asked for before.
       this.purgeRevision = revision
       this.fills.forget()
+      this.keeper.variants.clear()
     }
     const authorized = isAuthorized(request)
     const known = found.stale === undefined ? this.uncacheable.find(found.key, clientKind(request), this.options.clock.monotonicMs()) : undefined
     if (known?.bypass) return this.passMarked(found.key, known, request, next, fwd)
-    if (found.index !== undefined && found.stale === undefined && this.keeper.variants.isFull(found.base, this.options.clock.monotonicMs())) {
+    if (found.index !== undefined && found.stale === undefined && this.keeper.variants.isFull(found.base, found.key, this.options.clock.wallMs())) {
       this.keeper.variants.refused++
       return this.pass(request, next, fwd, 'too-many-variants')
     }
     // A part is not the whole, and what one client may see is not fetched on behalf of others.
-    const part = request.headers.range !== undefined
+    const part = request.headers.range !== undefined && !asksForAll(request)
     const running = part || authorized || control?.noCache || known !== undefined ? undefined : this.fills.find(found.key)
     if (running !== undefined && this.filled.mayJoin(running, control)) return this.filled.join(running, found, request, next, fwd, retried)
     // A HEAD alone brings nothing to store.
     if (!part && request.method === 'GET' && !control?.noStore) return this.filled.lead(found, request, next, fwd, authorized, known !== undefined)
-    if (found.stale !== undefined && request.method === 'HEAD' && !part && !control?.noStore) return this.others.passHead(request, next, fwd, found.key, found.stale)
+    if (found.stale !== undefined && request.method === 'HEAD' && !part && !control?.noStore) return this.heads.answer(request, next, fwd, found.key, found.stale)
     if (part && request.method === 'GET') return this.partly.answer(found, request, next, fwd, control, known !== undefined)
     found.stale?.discard()
     return this.pass(request, next, fwd, control?.noStore ? 'request-no-store' : part ? 'range' : 'method')

@@ -3,14 +3,17 @@ import { clientKind, isAuthorized } from './authorized.ts'
 import { type CacheControl, parseCacheControl, requestControl } from './cache-control.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { EntryAnswers } from './entry-answers.ts'
+import type { Fetcher } from './fetcher.ts'
 import type { Fills } from './fill.ts'
 import { currentAgeMs, type FreshnessPolicy, initialAgeMs, responseControl, type Timed } from './freshness.ts'
 import { type Judgement, judge } from './judgement.ts'
 import type { Keeper } from './keeper.ts'
 import { variantKey } from './key.ts'
+import { asksForAll, contentRange } from './range.ts'
+import type { Refresher } from './refresher.ts'
 import { type NotStoredReason, storability } from './storability.ts'
 import type { CacheEntry, StoredMeta } from './store.ts'
-import type { StoredParts } from './stored-parts.ts'
+import { holds, type StoredParts, strongTag } from './stored-parts.ts'
 import { ruleFits } from './ttl-rules.ts'
 import type { Mark, Uncacheable } from './uncacheable.ts'
 
@@ -55,18 +58,24 @@ export interface StoredExplanation {
   readonly validator: 'etag' | 'last-modified' | 'none'
 }
 
-export type AnswerExplanation = { readonly stored: true; readonly lifetimeMs: number; readonly lifetimeFrom: LifetimeSource } | { readonly stored: false; readonly reason: NotStoredReason }
+/** `confirms`: a 304, what is stored still holds. `part`: stored as a part. */
+export type AnswerExplanation =
+  | { readonly confirms: true }
+  | { readonly part?: true; readonly stored: true; readonly lifetimeMs: number; readonly lifetimeFrom: LifetimeSource }
+  | { readonly stored: false; readonly reason: NotStoredReason }
 
 export interface ExplainerParts {
   readonly options: EngineOptions
   readonly fills: Fills
   readonly keeper: Keeper
+  readonly fetcher: Fetcher
+  readonly refresher: Refresher
   readonly answers: EntryAnswers
   readonly uncacheable: Uncacheable
   readonly parts: StoredParts
 }
 
-/** Says what would be done with a request, by the same functions that decide it, and does nothing. */
+/** Says what would be done with a request, and does nothing: the same steps as the engine's, with the same functions. */
 export class Explainer {
   private readonly parts: ExplainerParts
 
@@ -92,6 +101,7 @@ export class Explainer {
     let storeError: string | undefined
     try {
       entry = await this.found(base)
+      if (entry !== undefined && !options.keys.tellsApart(entry.meta)) entry = undefined
       if (entry?.meta.vary !== undefined) {
         index = entry.meta
         key = variantKey(base, entry.meta.vary, headers, options.keys)
@@ -101,9 +111,11 @@ export class Explainer {
       storeError = toProxyError(error).message
     }
     const stored = entry === undefined ? undefined : this.storedExplanation(entry.meta, control)
+    const failure = entry === undefined ? undefined : this.parts.refresher.failure(key)
+    const standsIn = entry !== undefined && failure !== undefined && this.parts.fetcher.mayStandIn(entry, failure.status)
     const mark = this.parts.uncacheable.find(key, clientKind(request), options.clock.monotonicMs())
     return {
-      ...(await this.decision(request, key, base, index, stored, control, storeError)),
+      ...(await this.decision(request, key, base, index, stored, control, storeError, standsIn)),
       ...common,
       ...(index?.vary !== undefined && { variesBy: index.vary.fields }),
       ...(stored !== undefined && { stored }),
@@ -116,11 +128,15 @@ export class Explainer {
   explainAnswer(request: ProxyRequest, { status, headers }: Pick<ProxyResponse, 'status' | 'headers'>): AnswerExplanation {
     const { clock, freshness, heedsRequests } = this.parts.options
     const responseTime = clock.wallMs()
-    const timed: Timed = { status, headers, responseTime, initialAgeMs: initialAgeMs(headers, responseTime, responseTime) }
+    if (status === 304) return { confirms: true }
+    const range = status === 206 ? contentRange(headers) : undefined
+    const isWhole = range !== undefined && range.start === 0 && range.end === range.total - 1
+    if (status === 206 && !isWhole && (range === undefined || strongTag(headers) === undefined)) return { stored: false, reason: 'status' }
+    const timed: Timed = { status: status === 206 ? 200 : status, headers, responseTime, initialAgeMs: initialAgeMs(headers, responseTime, responseTime) }
     const requestNoStore = heedsRequests && parseCacheControl(request.headers['cache-control'])?.noStore === true
     const decision = storability({ ...timed, method: request.method, authorized: isAuthorized(request), requestNoStore }, freshness)
     if (!decision.store) return { stored: false, reason: decision.reason }
-    return { stored: true, lifetimeMs: decision.lifetimeMs, lifetimeFrom: lifetimeSource(timed, freshness) }
+    return { ...(status === 206 && !isWhole && { part: true as const }), stored: true, lifetimeMs: decision.lifetimeMs, lifetimeFrom: lifetimeSource(timed, freshness) }
   }
 
   private marked({ reason, bypass, untilMs }: Mark): NonNullable<Explanation['uncacheable']> {
@@ -159,28 +175,37 @@ export class Explainer {
     index: StoredMeta | undefined,
     stored: StoredExplanation | undefined,
     control: CacheControl | undefined,
-    storeError: string | undefined
+    storeError: string | undefined,
+    standsIn: boolean
   ): Promise<Pick<Explanation, 'decision' | 'because'>> {
-    const { fills, keeper, options, parts, uncacheable } = this.parts
+    const { fills, keeper, options, uncacheable } = this.parts
     const judgement = stored?.judgement
     if (judgement === 'fresh') return { decision: 'hit', because: judgement }
     if (judgement === 'stale-while-revalidate' || judgement === 'max-stale') return { decision: 'stale', because: judgement }
+    if (judgement === 'stale' && standsIn) return { decision: 'stale', because: 'stale-if-error' }
+    const held = judgement === 'stale' || judgement === 'request'
+    const part = request.headers.range !== undefined && !asksForAll(request)
+    const fromPart = part && request.method === 'GET' && !held ? await this.fromPart(key, request, control) : undefined
+    if (fromPart === 'hit') return { decision: 'hit', because: 'part' }
     if (control?.onlyIfCached) return { decision: 'refuse', because: 'only-if-cached' }
     const miss = storeError !== undefined ? 'store-failed' : judgement === 'gone' || judgement === 'purged' ? judgement : index === undefined ? 'uri-miss' : 'vary-miss'
     const now = options.clock.monotonicMs()
     const mark = uncacheable.find(key, clientKind(request), now)
     if (mark?.bypass) return { decision: 'pass', because: 'uncacheable' }
-    const held = judgement === 'stale' || judgement === 'request'
-    if (index !== undefined && !held && keeper.variants.isFull(base, now)) return { decision: 'pass', because: 'too-many-variants' }
-    const part = request.headers.range !== undefined
+    if (index !== undefined && !held && keeper.variants.isFull(base, key, options.clock.wallMs())) return { decision: 'pass', because: 'too-many-variants' }
     if (!part && !isAuthorized(request) && !control?.noCache && mark === undefined && fills.find(key) !== undefined) return { decision: 'join', because: miss }
     if (control?.noStore) return { decision: 'pass', because: 'no-store' }
     if (held) return { decision: 'revalidate', because: judgement }
     if (request.method === 'HEAD') return { decision: 'pass', because: 'method' }
-    if (!part) return { decision: 'fetch', because: miss }
-    const found = await parts.find(key, 'none', control)
-    found?.entry.discard()
-    return { decision: 'fetch', because: found === undefined ? 'range' : 'partial' }
+    return { decision: 'fetch', because: part ? (fromPart ?? 'range') : miss }
+  }
+
+  /** Whether a stored part has what a request asks for, or something else of the response. */
+  private async fromPart(key: string, request: ProxyRequest, control: CacheControl | undefined): Promise<'hit' | 'partial' | undefined> {
+    const found = await this.parts.parts.find(key, 'none', control)
+    if (found === undefined) return undefined
+    found.entry.discard()
+    return found.isFresh && holds(found, request) ? 'hit' : 'partial'
   }
 }
 
@@ -195,12 +220,19 @@ function lifetimeSource(response: Timed, policy: FreshnessPolicy): LifetimeSourc
   return policy.heuristic !== undefined && headers['last-modified'] !== undefined ? 'heuristic' : 'none'
 }
 
-/** Longer texts are cut: fields have a bound. Characters. */
+/** What is longer, or more, is cut: fields have a bound. Characters, but for the number of tags. */
 const MAX_URL = 512
+const MAX_TAGS = 16
+const MAX_TAG = 64
 
 /** An explanation as the value of a field: JSON in ASCII. */
 export function explanationText(explanation: Explanation): string {
   const { url } = explanation
-  const shown = url.length > MAX_URL ? { ...explanation, url: `${url.slice(0, MAX_URL)}…` } : explanation
+  const { stored } = explanation
+  const shown = {
+    ...explanation,
+    url: url.length > MAX_URL ? `${url.slice(0, MAX_URL)}…` : url,
+    ...(stored !== undefined && { stored: { ...stored, tags: stored.tags.slice(0, MAX_TAGS).map((tag) => tag.slice(0, MAX_TAG)) } })
+  }
   return JSON.stringify(shown).replace(/[^\x20-\x7e]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }

@@ -124,7 +124,8 @@ export class Fetcher {
     if (!(answer.body instanceof Uint8Array)) return
     answer.headers['cache-control'] = `s-maxage=${Math.ceil(ttlMs / 1000)}, max-age=0`
     const now = clock.wallMs()
-    const writer = this.keeper.put(found.key, recordOf(this.options, this.options.keys.urlOf(found.base), answer, { requestTime: now, responseTime: now }, ttlMs, answer.body.byteLength))
+    const record = recordOf(this.options, this.options.keys.urlOf(found.base), answer, { requestTime: now, responseTime: now }, ttlMs, answer.body.byteLength)
+    const writer = this.keeper.put(found.key, { ...record, ttlMs, keepUntil: now + ttlMs })
     writer.write(answer.body)
     this.background.add(writer.commit())
   }

@@ -63,6 +63,7 @@ export class FillAnswers {
       try {
         const answer = await this.parts.answers.revalidated(stale, result.meta, request, { fwd, fwdStatus: 304 }, found.key)
         request.exchange.set(cacheResult, 'revalidated')
+        if (result.cookies !== undefined) answer.headers['set-cookie'] = result.cookies
         return answer
       } catch (error) {
         // Confirmed, but its bytes are gone: nothing but the whole answer will do.

@@ -27,6 +27,8 @@ export type FillOutcome =
       readonly kind: 'revalidated'
       readonly version: string
       readonly meta: CacheMeta
+      /** The cookies of the 304, for the client that it was for. */
+      readonly cookies: string | string[] | undefined
       /** Whether others than the leader may have it. */
       readonly shared: boolean
     }

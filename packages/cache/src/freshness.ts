@@ -104,6 +104,7 @@ function guessedLifetimeMs(response: Timed, heuristic: Heuristic): number {
 
 /** How long a stored response is fresh, counted from its origin. Milliseconds. */
 export function lifetimeMs(meta: CacheMeta, policy: FreshnessPolicy): number {
+  if (meta.ttlMs !== undefined) return meta.initialAgeMs + meta.ttlMs
   const control = responseControl(meta.headers, policy)
   if (control?.noCache) return 0
   return explicitLifetimeMs(meta, control, policy) ?? heuristicLifetimeMs(meta, control, policy)

@@ -37,6 +37,8 @@ export class Keeper {
   decide(fill: Fill, found: Found, request: ProxyRequest, response: ProxyResponse, times: Times, authorized: boolean, whole: boolean, part?: ContentRange): FillOutcome {
     const { clock, freshness, keys, maxObjectBytes, store, windowBytes } = this.options
     const { headers, status } = response
+    // A client can have the origin dislike its request, and ask past an entry that all others are content with: that entry is not to suffer for it.
+    if (found.fresh && !speaksOf(status)) return this.unshared(fill, found, response, 'still-fresh')
     // Most of what is not stored says so: no need to look at dates then.
     const said = responseControl(headers, freshness)
     if (said?.noStore && !said.mustUnderstand) return this.unshared(fill, found, response, 'no-store')
@@ -64,8 +66,9 @@ export class Keeper {
     const vary = fields.length === 0 ? undefined : this.varyIndex(index, fields)
     if (part !== undefined && vary !== index?.vary) return this.unshared(fill, found, response, 'status')
     const key = part !== undefined ? this.parts.keyOf(found.key) : vary === undefined ? found.base : variantKey(found.base, vary, request.headers, keys)
-    if (part === undefined && vary !== undefined && !this.variants.admits(found.base, vary.generation, key, clock.monotonicMs())) return this.unshared(fill, found, response, 'too-many-variants')
     const meta = recordOf(this.options, keys.urlOf(found.base), response, times, decision.lifetimeMs, length)
+    if (part === undefined && vary !== undefined && !this.variants.admits(found.base, vary.generation, key, meta.keepUntil, clock.wallMs()))
+      return this.unshared(fill, found, response, 'too-many-variants')
     const writer = this.put(key, meta)
     // Shared without being stored, it would go at the pace of its slowest reader: fine while it fits the window.
     if (writer.failed === true && length !== undefined && length > windowBytes) return this.unshared(fill, found, response, 'refused')
@@ -89,7 +92,7 @@ export class Keeper {
   private unshared(fill: Fill, { key, stale }: Found, response: ProxyResponse, reason: NotStoredReason): FillOutcome {
     this.fills.end(fill)
     // What was stored is out of date, and would only be found and asked about again.
-    if (stale !== undefined && response.status < 500 && !ofTheRequest.has(reason)) this.background.add(this.attempt(() => this.options.store.delete(key, stale.version)))
+    if (stale !== undefined && speaksOf(response.status) && !ofTheRequest.has(reason)) this.background.add(this.attempt(() => this.options.store.delete(key, stale.version)))
     return { kind: 'unshared', response, reason }
   }
 
@@ -118,17 +121,18 @@ export class Keeper {
     const { freshness, store } = this.options
     const { version } = stale
     const meta = renewedRecord(this.options, stale.meta, from304, times)
+    const cookies = from304['set-cookie']
     const decision = storability({ ...meta, method: 'GET', authorized, requestNoStore: false }, freshness)
     if (!decision.store) {
       this.fills.end(fill)
       // Where it is only this client's credentials that forbid sharing, the entry was never in doubt.
       if (decision.reason !== 'authorization') this.background.add(this.attempt(() => store.delete(found.key, version)))
-      return { kind: 'revalidated', version, meta, shared: false }
+      return { kind: 'revalidated', version, meta, cookies, shared: false }
     }
     this.fills.describe(fill, meta)
     // Joiners find this outcome until the store has the new metadata: the next request is then a hit.
     this.background.add(this.attempt(() => store.touch(found.key, version, meta)).then(() => this.fills.end(fill)))
-    return { kind: 'revalidated', version, meta, shared: true }
+    return { kind: 'revalidated', version, meta, cookies, shared: true }
   }
 
   /** Shares and stores an answer that was not asked for by a fill, but is what a GET would bring. `total` where it is a 206 that has all the bytes. What was asked for before its target changed is not kept. */
@@ -200,7 +204,12 @@ export class Keeper {
 }
 
 /** Reasons that say nothing about what is stored for others. */
-const ofTheRequest: ReadonlySet<NotStoredReason> = new Set(['method', 'authorization', 'request-no-store', 'refused', 'too-many-variants'])
+const ofTheRequest: ReadonlySet<NotStoredReason> = new Set(['method', 'authorization', 'request-no-store', 'refused', 'too-many-variants', 'still-fresh'])
+
+/** Whether an answer of this status says something of what is stored, and not only of the request or of how the origin does. */
+function speaksOf(status: number): boolean {
+  return status < 400 || status === 404 || status === 410
+}
 
 const noWriter: CacheWriter = {
   write: () => true,

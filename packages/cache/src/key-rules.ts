@@ -1,5 +1,6 @@
 import { combined, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
 import { Negotiation, type NegotiationOptions } from './negotiation.ts'
+import type { CacheMeta } from './store.ts'
 
 /** Which parameters of the query tell one response from another. In lists, `*` at the end of a name stands for any text; what is listed counts in any order. */
 export type QueryKey = 'all' | 'sorted' | 'none' | { readonly only: readonly string[] } | { readonly except: readonly string[] }
@@ -33,6 +34,7 @@ export class KeyRules {
     this.anyHost = options.host === false
     this.parameters = parametersOf(options.query ?? 'all')
     const headers = (options.headers ?? []).map((name) => checked('headers', name, fieldName).toLowerCase())
+    if (headers.includes('host')) throw new TypeError('key.headers: host is no field here, it counts unless key.host is false')
     const cookies = (options.cookies ?? []).map((name) => `cookie:${checked('cookies', name, cookieName)}`)
     this.fields = [...new Set([...headers, ...cookies])].sort()
   }
@@ -46,6 +48,11 @@ export class KeyRules {
     return this.prefix + this.url(scheme, authority, target)
   }
 
+  /** Whether what is stored under a base key was stored with these fields in mind: a configuration may have gained some since. */
+  tellsApart({ vary }: CacheMeta): boolean {
+    return this.fields.length === 0 || (vary !== undefined && this.fields.every((name) => vary.fields.includes(name)))
+  }
+
   /** The URL of a key that this has made, in the key's own memory. */
   urlOf(key: string): string {
     return key.slice(this.prefix.length)
@@ -53,12 +60,18 @@ export class KeyRules {
 
   /** The URL as far as it counts. Without hosts, their place is taken by `*`. */
   url(scheme: string, authority: string, target: string): string {
-    const host = this.anyHost ? '*' : authority
+    const host = this.anyHost ? '*' : withoutDefaultPort(scheme, authority)
     const at = this.parameters === undefined ? -1 : target.indexOf('?')
     if (at === -1) return `${scheme}://${host}${target}`
     const query = (this.parameters as Parameters)(target.slice(at + 1))
     return `${scheme}://${host}${target.slice(0, at)}${query === '' ? '' : `?${query}`}`
   }
+}
+
+/** An explicit default port is the same URL (RFC 9110 section 4.2.3). */
+function withoutDefaultPort(scheme: string, authority: string): string {
+  const port = scheme === 'https' ? ':443' : ':80'
+  return authority.endsWith(port) ? authority.slice(0, -port.length) : authority
 }
 
 /** Value of what a key or a Vary names: a field, or (`cookie:NAME`) a cookie. */
@@ -67,17 +80,20 @@ export function selectingValue(headers: Readonly<HeaderMap>, name: string): stri
 }
 
 /** Where a cookie is sent twice, both values count: nobody knows which one the origin takes. */
-export function cookieValue(headers: Readonly<HeaderMap>, name: string): string | undefined {
+function cookieValue(headers: Readonly<HeaderMap>, name: string): string | undefined {
+  const values = cookieValues(headers, name)
+  return values.length === 0 ? undefined : values.join(', ')
+}
+
+export function cookieValues(headers: Readonly<HeaderMap>, name: string): string[] {
   const text = combined(headers.cookie)
-  if (text === undefined) return undefined
-  let value: string | undefined
+  if (text === undefined) return []
+  const values: string[] = []
   for (const pair of text.split(/[;,]/)) {
     const at = pair.indexOf('=')
-    if (at === -1 || pair.slice(0, at).trim() !== name) continue
-    const found = pair.slice(at + 1).trim()
-    value = value === undefined ? found : `${value}, ${found}`
+    if (at !== -1 && pair.slice(0, at).trim() === name) values.push(pair.slice(at + 1).trim())
   }
-  return value
+  return values
 }
 
 const fieldName = /^[\w!#$%&'*+.^`|~-]+$/

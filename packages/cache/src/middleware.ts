@@ -104,7 +104,8 @@ export function cache(options: CacheOptions): CacheMiddleware {
   if (!token.test(name)) throw new TypeError('name must be a token: it is sent in Cache-Status')
   const rules: TtlRule[] = [...(options.ttl ?? [])]
   for (const [status, ttlMs] of Object.entries(negative?.statuses ?? {})) if (ttlMs !== undefined) rules.push({ status: status as StatusPattern, ttlMs })
-  for (const rule of rules) amount('ttlMs', rule.ttlMs, 0)
+  for (const rule of rules) checkRule(rule)
+  for (const type of options.contentTypes ?? []) if (!mediaRange.test(type)) throw new TypeError(`contentTypes: ${JSON.stringify(type)} is no media type or range`)
   const minMs = amount('minTtlMs', options.minTtlMs, 0)
   const maxMs = amount('maxTtlMs', options.maxTtlMs, Number.POSITIVE_INFINITY)
   if (minMs > maxMs) throw new TypeError('minTtlMs must not be above maxTtlMs')
@@ -151,6 +152,16 @@ export function cache(options: CacheOptions): CacheMiddleware {
     purge: (purge: Purge) => engine.purge(purge),
     explain: (request: ProxyRequest, response?: Pick<ProxyResponse, 'status' | 'headers'>) => engine.explain(request, response)
   })
+}
+
+const mediaRange = /^[\w!#$&^.+*-]+\/[\w!#$&^.+*-]+$/
+
+function checkRule({ contentType, status, ttlMs }: TtlRule): void {
+  if (!(ttlMs >= 0 && ttlMs < Number.POSITIVE_INFINITY)) throw new TypeError('ttlMs must be a finite number, 0 or more')
+  for (const each of typeof status === 'object' ? status : status === undefined ? [] : [status])
+    if (!/^[2-5](?:\d\d|xx)$/.test(String(each))) throw new TypeError(`status: ${JSON.stringify(each)} is no final status and no class such as '5xx'`)
+  for (const each of typeof contentType === 'object' ? contentType : contentType === undefined ? [] : [contentType])
+    if (!mediaRange.test(each)) throw new TypeError(`contentType: ${JSON.stringify(each)} is no media type or range`)
 }
 
 /** sf-token (RFC 9651 section 3.3.4). */

@@ -10,11 +10,23 @@ export interface NegotiationOptions {
   readonly languages?: readonly string[]
 }
 
+const forms: Readonly<Record<keyof NegotiationOptions, RegExp>> = {
+  encodings: /^[\w!#$%&'+.^`|~-]+$/,
+  types: /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+$/,
+  languages: /^[a-z]{1,8}(?:-[a-z0-9]{1,8})*$/
+}
+
+/** Longer values are worked out each time. Characters. */
+const MAX_REMEMBERED_VALUE = 256
+const MAX_REMEMBERED = 500
+
 type Reading = (value: string) => string
 
-/** Reduces Accept, Accept-Encoding and Accept-Language to values of a list (RFC 9110 section 12.5). Throws TypeError for an empty list. */
+/** Reduces Accept, Accept-Encoding and Accept-Language to values of a list (RFC 9110 section 12.5). Throws TypeError for an empty list, and for what is none of its kind. */
 export class Negotiation {
   private readonly readings = new Map<string, Reading>()
+  /** By field name and value: browsers send the same few. */
+  private readonly remembered = new Map<string, string>()
 
   constructor({ encodings, languages, types }: NegotiationOptions = {}) {
     if (encodings !== undefined) this.add('encodings', 'accept-encoding', encodings, (listed) => (value) => taken(value, listed, '*').join(', '))
@@ -22,9 +34,11 @@ export class Negotiation {
     if (languages !== undefined) this.add('languages', 'accept-language', languages, (listed) => (value) => bestLanguage(value, listed) ?? '')
   }
 
-  private add(option: string, field: string, list: readonly string[], make: (listed: readonly string[]) => Reading): void {
+  private add(option: keyof NegotiationOptions, field: string, list: readonly string[], make: (listed: readonly string[]) => Reading): void {
     const listed = list.map((each) => each.toLowerCase())
     if (listed.length === 0) throw new TypeError(`key.${option} is empty`)
+    const wrong = listed.find((each) => !forms[option].test(each))
+    if (wrong !== undefined) throw new TypeError(`key.${option}: ${JSON.stringify(wrong)} is none`)
     this.readings.set(field, make(listed))
   }
 
@@ -35,16 +49,31 @@ export class Negotiation {
   /** The field's value as it counts; undefined where there is no list for it. Nothing of the list: the empty text, as without the field. */
   read(name: string, value: string | undefined): string | undefined {
     const reading = this.readings.get(name)
-    return reading === undefined ? undefined : value === undefined ? '' : reading(value)
+    return reading === undefined ? undefined : value === undefined ? '' : this.reduced(name, reading, value)
+  }
+
+  private reduced(name: string, reading: Reading, value: string): string {
+    if (value.length > MAX_REMEMBERED_VALUE) return reading(value)
+    const id = `${name}:${value}`
+    let counts = this.remembered.get(id)
+    if (counts === undefined) {
+      counts = reading(value)
+      if (this.remembered.size >= MAX_REMEMBERED) this.remembered.clear()
+      this.remembered.set(id, counts)
+    }
+    return counts
   }
 
   /** Changes fields to what counts of them, so that the origin chooses by what the key says. */
   apply(headers: HeaderMap): void {
     for (const [name, reading] of this.readings) {
       const value = combined(headers[name])
-      if (value === undefined) continue
-      const counts = reading(value)
-      if (counts === '') delete headers[name]
+      const counts = value === undefined ? '' : this.reduced(name, reading, value)
+      // Without the field any coding would do (RFC 9110 section 12.5.3), and what comes is for all who take none.
+      if (counts === '' && name === 'accept-encoding') headers[name] = 'identity'
+      else if (counts === '') {
+        if (value !== undefined) delete headers[name]
+      }
       // Whoever names types takes others too, if less gladly: an origin that has none of them must not answer 406.
       else headers[name] = name === 'accept' ? `${counts}, */*;q=0.1` : counts
     }

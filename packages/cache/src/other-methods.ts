@@ -1,16 +1,12 @@
-import { cacheResult, createHeaders, type Handler, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { cacheResult, createHeaders, type Handler, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { isAuthorized } from './authorized.ts'
-import type { Background } from './background.ts'
-import { addCacheStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
+import { addCacheStatus, forwardedStatus } from './cache-status.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { Fills } from './fill.ts'
 import { explicitLifetimeMs, initialAgeMs, responseControl } from './freshness.ts'
 import type { Keeper } from './keeper.ts'
 import { changedKeys, sameOriginTarget } from './key.ts'
-import { pass } from './pass.ts'
-import { renewedRecord, type Times } from './record.ts'
-import { storability } from './storability.ts'
-import type { CacheEntry } from './store.ts'
+import type { Times } from './record.ts'
 import type { StoredParts } from './stored-parts.ts'
 
 const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PROPFIND', 'REPORT', 'SEARCH', 'QUERY'])
@@ -20,15 +16,13 @@ export class OtherMethods {
   private readonly options: EngineOptions
   private readonly fills: Fills
   private readonly keeper: Keeper
-  private readonly background: Background
   private readonly parts: StoredParts
 
-  constructor(options: EngineOptions, fills: Fills, keeper: Keeper, background: Background, parts: StoredParts) {
-    this.parts = parts
+  constructor(options: EngineOptions, fills: Fills, keeper: Keeper, parts: StoredParts) {
     this.options = options
     this.fills = fills
     this.keeper = keeper
-    this.background = background
+    this.parts = parts
   }
 
   /** Anything but GET and HEAD goes to the origin, and a success invalidates what is stored for its target and for what it names (RFC 9111 section 4.4). */
@@ -73,33 +67,4 @@ export class OtherMethods {
     addCacheStatus(headers, forwardedStatus(name, { fwd: 'method', stored }))
     return { status: response.status, headers, body: outcome.kind === 'shared' ? outcome.leaderBody : response.body }
   }
-
-  /** A HEAD for which there is a stale entry: its answer renews the entry, or shows that there is a newer one (RFC 9111 section 4.3.5). */
-  async passHead(request: ProxyRequest, next: Handler, fwd: ForwardReason, key: string, stale: CacheEntry): Promise<ProxyResponse> {
-    const { clock, name, store } = this.options
-    const requestTime = clock.wallMs()
-    stale.discard()
-    const response = await pass(name, request, next, fwd, 'method')
-    if (response.status !== 200 || isAuthorized(request)) return response
-    const { meta, version } = stale
-    const renewed = renewedRecord(this.options, meta, withoutCacheStatus(response.headers), { requestTime, responseTime: clock.wallMs() })
-    // It may have become private, or not to be stored, since.
-    const holds = describes(response.headers, meta.headers, meta.length) && storability({ ...renewed, method: 'GET', authorized: false, requestNoStore: false }, this.options.freshness).store
-    this.background.add(this.keeper.attempt(() => (holds ? store.touch(key, version, renewed) : store.delete(key, version))))
-    return response
-  }
-}
-
-/** Whether fields of an answer to HEAD are those of the stored representation, as far as they say. */
-function describes(headers: Readonly<HeaderMap>, stored: Readonly<HeaderMap>, length: number): boolean {
-  const declared = headers['content-length']
-  if (declared !== undefined && declared !== String(length)) return false
-  for (const validator of ['etag', 'last-modified']) if (headers[validator] !== undefined && headers[validator] !== stored[validator]) return false
-  return true
-}
-
-function withoutCacheStatus(from: Readonly<HeaderMap>): HeaderMap {
-  const headers = createHeaders(from)
-  headers['cache-status'] = undefined
-  return headers
 }

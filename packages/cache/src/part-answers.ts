@@ -1,4 +1,4 @@
-import { cacheResult, createHeaders, derive, discardBody, type Handler, neverAborted, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { type ByteRange, cacheResult, createHeaders, derive, discardBody, type Handler, neverAborted, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
 import { isAuthorized } from './authorized.ts'
 import type { Background } from './background.ts'
 import type { CacheControl } from './cache-control.ts'
@@ -16,7 +16,7 @@ import type { Times } from './record.ts'
 import { bodiless, type Refresher } from './refresher.ts'
 import { isServerError } from './staleness.ts'
 import type { CacheEntry } from './store.ts'
-import { isUnconditional, type StoredParts, strongTag } from './stored-parts.ts'
+import { holds, isUnconditional, type StoredParts, strongTag } from './stored-parts.ts'
 
 export interface PartAnswersParts {
   readonly options: EngineOptions
@@ -137,19 +137,18 @@ export class PartAnswers {
   }
 
   /** From a part that is stored and fresh, if it has all the bytes. */
-  private async fromStored(key: string, request: ProxyRequest, control: CacheControl | undefined): Promise<ProxyResponse | undefined> {
+  async fromStored(key: string, request: ProxyRequest, control: CacheControl | undefined): Promise<ProxyResponse | undefined> {
     const { options, stored } = this.parts
     const part = await stored.find(key, 'all', control)
     if (part === undefined) return undefined
     const { entry, isFresh, meta, range: held } = part
-    const asked = requestedRange(request.headers, held.total)
-    const prepared = new Prepared(meta, options)
-    const ageMs = currentAgeMs(meta, options.clock.wallMs())
-    const isHeld = typeof asked === 'object' && 'start' in asked && asked.start >= held.start && asked.end <= held.end
-    if (!isHeld || !isUnconditional(request) || !ifRangeHolds(request.headers, meta.headers) || !isFresh) {
+    if (!isFresh || !holds(part, request)) {
       entry.discard()
       return undefined
     }
+    const prepared = new Prepared(meta, options)
+    const ageMs = currentAgeMs(meta, options.clock.wallMs())
+    const asked = requestedRange(request.headers, held.total) as ByteRange
     try {
       const body = await entry.open({ start: asked.start - held.start, end: asked.end - held.start })
       const headers = prepared.headers(ageMs)

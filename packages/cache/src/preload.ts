@@ -2,6 +2,7 @@ import {
   type BodySink,
   type BodySource,
   cacheResult,
+  combined,
   createHeaders,
   createRequest,
   type Flow,
@@ -72,8 +73,19 @@ export async function preload(handler: Handler, urls: Iterable<string> | AsyncIt
       onResult?.(result)
     }
   }
-  await Promise.all(Array.from({ length: concurrency }, work))
+  try {
+    await Promise.all(Array.from({ length: concurrency }, work))
+  } finally {
+    // A list that is read from a file holds it open.
+    await list.return?.()
+  }
   return summary
+}
+
+/** The last member is that of the cache nearest to here (RFC 9211 section 2). */
+function storedHere(cacheStatus: string | string[] | undefined): boolean {
+  const own = (combined(cacheStatus) ?? '').split(',').at(-1) as string
+  return /; stored(?:;|$)/.test(own)
 }
 
 async function load(handler: Handler, url: string, { headers, signal }: PreloadOptions): Promise<PreloadResult> {
@@ -83,7 +95,7 @@ async function load(handler: Handler, url: string, { headers, signal }: PreloadO
     const { status, headers: fields, body } = await handler(request)
     if (body !== null) bytes = await readToEnd(toSource(body), signal)
     const cache = request.exchange.get(cacheResult)
-    const cached = (cache !== undefined && cache !== 'miss' && cache !== 'bypass') || /; stored(?:;|,|$)/.test(String(fields['cache-status']))
+    const cached = (cache !== undefined && cache !== 'miss' && cache !== 'bypass') || storedHere(fields['cache-status'])
     return { url, status, cached, bytes, ...(cache !== undefined && { cache }) }
   } catch (error) {
     return { url, cached: false, bytes, error: toProxyError(error) }

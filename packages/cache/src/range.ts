@@ -1,6 +1,6 @@
-import { type ByteRange, combined, type HeaderMap } from '@proxy/pipeline'
+import { type ByteRange, combined, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
 
-/** Two ranges or more are sorted, and apart from one another. `unsatisfiable`: 416. `ignore`: answered whole, as RFC 9110 section 14.2 allows for what is malformed, of another unit, or too much. */
+/** Two ranges or more are apart from one another. `unsatisfiable`: 416. `ignore`: answered whole, as RFC 9110 section 14.2 allows for what is malformed, of another unit, or too much. */
 export type RangeDecision = ByteRange | readonly ByteRange[] | 'unsatisfiable' | 'ignore'
 
 /** More ranges than these are nobody's honest wish. */
@@ -45,19 +45,26 @@ function rangeOf(spec: string, length: number): ByteRange | 'unsatisfiable' | 'i
 /** So that nobody gets more than the body, however often a request names the same bytes (RFC 9110 section 15.3.7.2). */
 function merge(ranges: ByteRange[]): ByteRange[] {
   if (ranges.length < 2) return ranges
-  ranges.sort((a, b) => a.start - b.start)
-  const merged = [ranges[0] as ByteRange]
-  for (const range of ranges) {
+  const sorted = [...ranges].sort((a, b) => a.start - b.start)
+  const merged = [sorted[0] as ByteRange]
+  for (const range of sorted) {
     const last = merged[merged.length - 1] as ByteRange
     if (range.start - last.end <= MIN_GAP_BYTES) merged[merged.length - 1] = { start: last.start, end: Math.max(last.end, range.end) }
     else merged.push(range)
   }
-  return merged
+  // In the order in which the client has named them.
+  const named = (whole: ByteRange): number => ranges.findIndex(({ start }) => start >= whole.start && start <= whole.end)
+  return merged.sort((a, b) => named(a) - named(b))
 }
 
 export interface ContentRange extends ByteRange {
   /** Bytes of the whole. */
   readonly total: number
+}
+
+/** `bytes=0-`, as players begin: the whole, and to be told that it is one part of it. Waits for no bytes but those that it wants first. */
+export function asksForAll({ headers, method }: ProxyRequest): boolean {
+  return headers.range === 'bytes=0-' && method === 'GET'
 }
 
 /** What a 206 says that it is. Undefined where the whole's length is unknown, or what is said is no range of it. */

@@ -1,3 +1,8 @@
+import { hash } from 'node:crypto'
+
+/** Longer keys are remembered by their digest, so that clients with long URLs cannot fill the memory. Characters. */
+const MAX_PLAIN_KEY = 256
+
 /**
  * The values set last, bounded in number: the last `maxEntries / 2` at least, `maxEntries` at most. Constant time.
  *
@@ -18,20 +23,27 @@ export class Recent<V> {
     return this.newer.size === 0 && this.older.size === 0
   }
 
-  get(key: string): V | undefined {
+  get(given: string): V | undefined {
+    const key = short(given)
     return this.newer.get(key) ?? this.older.get(key)
   }
 
-  delete(key: string): void {
+  delete(given: string): void {
+    const key = short(given)
     this.newer.delete(key)
     this.older.delete(key)
   }
 
-  set(key: string, value: V): void {
+  set(given: string, value: V): void {
+    const key = short(given)
     if (this.newer.size >= this.half && !this.newer.has(key)) {
       this.older = this.newer
       this.newer = new Map()
     }
     this.newer.set(key, value)
   }
+}
+
+function short(key: string): string {
+  return key.length <= MAX_PLAIN_KEY ? key : `#${hash('sha256', key, 'base64url')}`
 }

@@ -50,8 +50,11 @@ export class Refresher {
   private async finish(fill: Fill, key: string, kind: ClientKind): Promise<void> {
     try {
       const outcome = await fill.outcome
-      if (outcome.kind === 'shared') outcome.leaderBody.discard()
-      else if (outcome.kind === 'unshared') {
+      if (outcome.kind === 'shared') {
+        outcome.leaderBody.discard()
+        // One of unknown length has to come to its end before it is known whether it could be stored.
+        if (!(await outcome.body.settled) && outcome.body.outgrew) this.uncacheable.add(key, kind, 'too-large', outcome.status, this.options.clock.monotonicMs())
+      } else if (outcome.kind === 'unshared') {
         discardBody(outcome.response.body)
         this.uncacheable.add(key, kind, outcome.reason, outcome.response.status, this.options.clock.monotonicMs())
       } else if (outcome.kind === 'stale') this.leaveAlone(key, outcome.status)

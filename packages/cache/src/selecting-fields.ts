@@ -4,8 +4,26 @@ const caseless: ReadonlySet<string> = new Set(['accept-encoding', 'accept-langua
 /** Longer lists are left as they are: nobody's preferences have so many members. */
 const MAX_MEMBERS = 64
 
+/** Longer values are worked out each time. Characters. */
+const MAX_REMEMBERED_VALUE = 256
+const MAX_REMEMBERED = 500
+/** By field name and value: browsers send the same few. */
+const remembered = new Map<string, string>()
+
 /** The value of a field that selects among variants, in the form that it shares with others of the same meaning. */
 export function normalised(name: string, value: string): string {
+  if (value.length > MAX_REMEMBERED_VALUE) return normalise(name, value)
+  const id = `${name}:${value}`
+  let normal = remembered.get(id)
+  if (normal === undefined) {
+    normal = normalise(name, value)
+    if (remembered.size >= MAX_REMEMBERED) remembered.clear()
+    remembered.set(id, normal)
+  }
+  return normal
+}
+
+function normalise(name: string, value: string): string {
   // Whitespace first, so that the pattern around separators has at most one to skip: `\s*,` would take time in the square of the value's length.
   const text = value
     .replace(/[ \t]+/g, ' ')

@@ -19,6 +19,7 @@ export type NotStoredReason =
   | 'request-no-store'
   | 'content-type'
   | 'too-many-variants'
+  | 'still-fresh'
 
 /** What decides whether and for how long a response is stored, beside the response. */
 export interface StoragePolicy extends FreshnessPolicy {

@@ -99,6 +99,8 @@ export interface CacheMeta {
   readonly responseTime: number
   /** corrected_initial_age of RFC 9111 section 4.2.3, at `responseTime`. */
   readonly initialAgeMs: number
+  /** The cache's own lifetime of what no origin has sent, from `responseTime`: whatever the fields say and rules give. Milliseconds. */
+  readonly ttlMs?: number
   /** After this time no policy can use the entry any more: a store may drop it. */
   readonly keepUntil: number
   /** Present on a base record that has no body of its own: variants lie under keys derived from the values of these fields. */

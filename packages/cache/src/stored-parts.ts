@@ -1,12 +1,13 @@
 import { createHeaders, type HeaderMap, type ProxyRequest } from '@proxy/pipeline'
 import type { CacheControl } from './cache-control.ts'
+import { ifRangeHolds } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { Fills } from './fill.ts'
 import { currentAgeMs } from './freshness.ts'
 import type { Judgement } from './judgement.ts'
 import { judge } from './judgement.ts'
 import { Prepared } from './prepared.ts'
-import { type ContentRange, contentRange } from './range.ts'
+import { type ContentRange, contentRange, requestedRange } from './range.ts'
 import { Recent } from './recent.ts'
 import type { CacheEntry, StoredMeta } from './store.ts'
 
@@ -89,6 +90,12 @@ export class StoredParts {
       this.options.onStoreError(error)
     }
   }
+}
+
+/** Whether a part has all the bytes that a request asks for, and may be what it gets. */
+export function holds({ meta, range: held }: StoredPart, request: ProxyRequest): boolean {
+  const asked = requestedRange(request.headers, held.total)
+  return typeof asked === 'object' && 'start' in asked && asked.start >= held.start && asked.end <= held.end && isUnconditional(request) && ifRangeHolds(request.headers, meta.headers)
 }
 
 /** The validator by which parts are known to belong together: a strong entity tag (RFC 9110 section 8.8.1). A date tells seconds apart, no more. */

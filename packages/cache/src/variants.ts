@@ -3,23 +3,24 @@ import { Recent } from './recent.ts'
 
 /** URLs whose variants are counted at most. */
 const MAX_URLS = 2000
-/** How long no further variants of a URL are kept, once there were too many. Milliseconds. */
+/** How long a full URL is not asked about again. Milliseconds. */
 const FULL_MS = 60_000
 
 interface Known {
   readonly generation: string
-  readonly keys: Set<string>
-  /** Monotonic; 0 while there is room. */
-  fullUntilMs: number
+  /** Until when each variant is kept, wall clock. */
+  readonly keptUntil: Map<string, number>
+  /** While it is full: when to look again. Wall clock. */
+  fullUntil: number
 }
 
 /**
- * Counts the variants of each URL that this process has stored. A client that sends another value of a selecting field each time would fill the store with copies of one
- * response. What is stored by then stays in use.
+ * Counts the variants of each URL that this process has stored, until they are kept no longer. A client that sends another value of a selecting field each time
+ * would fill the store with copies of one response. What is stored by then stays in use, and is renewed.
  */
 export class Variants {
   private readonly limit: number
-  private readonly urls = new Recent<Known>(MAX_URLS)
+  private urls = new Recent<Known>(MAX_URLS)
   /** Responses that were not stored because of it. */
   refused = 0
 
@@ -27,27 +28,39 @@ export class Variants {
     this.limit = limit
   }
 
-  /** Whether one more variant may be stored, or this is a known one. Counts it. */
-  admits(base: string, generation: string, key: string, monotonicMs: number): boolean {
+  /** Whether one more variant may be stored, or this is a known one. Counts it, as kept until `keepUntil`. */
+  admits(base: string, generation: string, key: string, keepUntil: number, now: number): boolean {
     let known = this.urls.get(base)
-    if (known === undefined || known.generation !== generation || (known.fullUntilMs > 0 && monotonicMs >= known.fullUntilMs)) {
-      known = { generation, keys: new Set(), fullUntilMs: 0 }
+    if (known === undefined || known.generation !== generation) {
+      known = { generation, keptUntil: new Map(), fullUntil: 0 }
       this.urls.set(base, known)
     }
-    const id = hash('sha1', key, 'base64url')
-    if (known.keys.has(id)) return true
-    if (known.keys.size >= this.limit) {
-      if (known.fullUntilMs === 0) known.fullUntilMs = monotonicMs + FULL_MS
-      this.refused++
-      return false
+    const { keptUntil } = known
+    const id = idOf(key)
+    if (!keptUntil.has(id) && keptUntil.size >= this.limit) {
+      for (const [other, until] of keptUntil) if (until <= now) keptUntil.delete(other)
+      if (keptUntil.size >= this.limit) {
+        known.fullUntil = now + FULL_MS
+        this.refused++
+        return false
+      }
     }
-    known.keys.add(id)
+    keptUntil.set(id, keepUntil)
     return true
   }
 
-  /** Whether a variant that is not stored need not be fetched on behalf of others: it would not be kept. */
-  isFull(base: string, monotonicMs: number): boolean {
+  /** Whether this variant need not be fetched on behalf of others: it would not be kept. */
+  isFull(base: string, key: string, now: number): boolean {
     const known = this.urls.get(base)
-    return known !== undefined && monotonicMs < known.fullUntilMs
+    return known !== undefined && now < known.fullUntil && !known.keptUntil.has(idOf(key))
   }
+
+  /** Much of what was counted may be gone. */
+  clear(): void {
+    this.urls = new Recent(MAX_URLS)
+  }
+}
+
+function idOf(key: string): string {
+  return hash('sha1', key, 'base64url')
 }

@@ -70,6 +70,30 @@ describe('key', () => {
     expect(await statuses()).not.toContain(' hit')
   })
 
+  // A configuration was mended, and what the store held was still given to everybody.
+  test('fields that a configuration has gained count for what is stored already', async () => {
+    const store = new MemoryStore()
+    const first = await start(hour, { store })
+    await first.get('/a', { cookie: 'lang=en' })
+    await first.middleware.drain()
+    const second = await startBench((_, outgoing) => outgoing.writeHead(200, hour).end('new'), { store, key: { cookies: ['lang'] } })
+    try {
+      expect((await second.get('/a', { cookie: 'lang=de' })).body.toString()).toBe('new')
+    } finally {
+      await second.close()
+    }
+  })
+
+  test('an explicit default port is the same URL', async () => {
+    const { clock, get, middleware } = await start(hour)
+    await get('/a', { host: 'example.org:80' })
+    expect((await get('/a')).cacheStatus).toContain('hit')
+    expect((await get('/a', { host: 'example.org:443' })).cacheStatus).toContain('uri-miss')
+    expect(await middleware.purge({ url: 'http://example.org:80/a' })).toEqual({ touched: 1 })
+    clock.advance(1)
+    expect((await get('/a')).cacheStatus).toContain('uri-miss')
+  })
+
   test('a field of the key and Vary count together', async () => {
     const { get } = await start({ ...hour, vary: 'Accept' }, { key: { headers: ['x-device'] } })
     await get('/a', { 'x-device': 'phone', accept: 'image/png' })
@@ -91,6 +115,16 @@ describe('bypass', () => {
     [{ path: '/account' }, '/account/me?x', {}, true],
     [{ path: '/account' }, '/account?x', {}, true],
     [{ path: '/account' }, '/accounts', {}, false],
+    // An origin may read all of these as /account.
+    [{ path: '/account' }, '/%61ccount', {}, true],
+    [{ path: '/account' }, '/%2561ccount/me', {}, true],
+    [{ path: '/account' }, '//account', {}, true],
+    [{ path: '/account' }, '/x/../account', {}, true],
+    [{ path: '/account' }, '/x/..%5caccount', {}, true],
+    [{ path: '/account' }, '/account;x', {}, true],
+    [{ path: '/account' }, '/%61ccounts', {}, false],
+    [{ query: 'preview', value: '1' }, '/a?preview=0&preview=1', {}, true],
+    [{ cookie: 's', value: '1' }, '/a', { cookie: 's=0; s=1' }, true],
     [{ path: '/a', cookie: 's' }, '/a', {}, false],
     [{ path: '/a', cookie: 's' }, '/a', { cookie: 's=1' }, true]
   ])('%j, %s with %j: %s', async (rule, path, fields, bypassed) => {
@@ -100,7 +134,7 @@ describe('bypass', () => {
     expect(again.cacheStatus).toContain(bypassed ? 'fwd=bypass' : 'hit')
   })
 
-  test.each([{}, { value: 'x' }, { path: '/a', value: 'x' }, { header: 'a', cookie: 'b', value: 'x' }])('%j is refused', (rule) => {
+  test.each([{}, { header: 'Host' }, { value: 'x' }, { path: '/a', value: 'x' }, { header: 'a', cookie: 'b', value: 'x' }])('%j is refused', (rule) => {
     expect(() => cache({ store: new MemoryStore(), bypass: [rule] })).toThrow(TypeError)
   })
 })
@@ -198,12 +232,21 @@ describe('what is stored', () => {
     expect((await get('/a')).headers['set-cookie']).toEqual(['a=2', 'b=1'])
   })
 
-  test.each<Partial<CacheOptions>>([{ setCookie: 'yes' as never }, { rangeMiss: 'wait' as never }, { originDirectives: '' as never }, { maxVariants: -1 }, { maxTtlMs: Number.NaN }])(
-    '%j is refused',
-    (options) => {
-      expect(() => cache({ store: new MemoryStore(), ...options })).toThrow(TypeError)
-    }
-  )
+  test.each<Partial<CacheOptions>>([
+    { setCookie: 'yes' as never },
+    { rangeMiss: 'wait' as never },
+    { originDirectives: '' as never },
+    { maxVariants: -1 },
+    { maxTtlMs: Number.NaN },
+    { contentTypes: ['image'] },
+    { ttl: [{ ttlMs: Number.POSITIVE_INFINITY }] },
+    { ttl: [{ ttlMs: 1, status: '2x' as never }] },
+    { ttl: [{ ttlMs: 1, contentType: 'x' }] },
+    { key: { types: ['webp'] } },
+    { key: { encodings: ['gzip, br'] } }
+  ])('%j is refused', (options) => {
+    expect(() => cache({ store: new MemoryStore(), ...options })).toThrow(TypeError)
+  })
 })
 
 describe('429 and 503 with Retry-After', () => {
@@ -253,12 +296,39 @@ describe('variants', () => {
     for (const kind of ['1', '2', '3']) expect((await get('/a', { 'x-kind': kind })).cacheStatus).toContain('hit')
     expect(middleware.stats().variantsRefused).toBe(2)
     expect(origin.requests.length).toBe(5)
+    // In their time those that are stored are renewed, however full it is.
+    clock.advance(3_601_000)
+    await get('/a', { 'x-kind': '1' })
+    expect((await get('/a', { 'x-kind': '1' })).cacheStatus).toContain('hit')
+    expect((await get('/a', { 'x-kind': '4' })).cacheStatus).toContain('detail=too-many-variants')
     // Another URL has room.
     await get('/b', { 'x-kind': '4' })
     expect((await get('/b', { 'x-kind': '4' })).cacheStatus).toContain('hit')
-    clock.advance(60_000)
+    // Once they are kept no longer there is room.
+    clock.advance(86_400_000 + 3_601_000)
     await get('/a', { 'x-kind': '4' })
     expect((await get('/a', { 'x-kind': '4' })).cacheStatus).toContain('hit')
+  })
+
+  // After everything had been purged, URLs were still full.
+  test('are counted anew after a purge', async () => {
+    const { clock, get, middleware } = await start({ ...hour, vary: 'x-kind' }, { maxVariants: 1 })
+    await get('/a', { 'x-kind': '1' })
+    await get('/a', { 'x-kind': '2' })
+    await middleware.purge({ all: true })
+    clock.advance(1)
+    await get('/a', { 'x-kind': '2' })
+    expect((await get('/a', { 'x-kind': '2' })).cacheStatus).toContain('hit')
+  })
+
+  // 64 made-up values kept the popular ones of a URL from being fetched once for all.
+  test('a known one is fetched once for all who wait, however full its URL is', async () => {
+    const { clock, get, origin } = await start({ 'cache-control': 's-maxage=5', vary: 'x-kind' }, { maxVariants: 2 })
+    for (const kind of ['en', 'a', 'b', 'c']) await get('/a', { 'x-kind': kind })
+    clock.advance(6000)
+    const before = origin.requests.length
+    await Promise.all(Array.from({ length: 20 }, () => get('/a', { 'x-kind': 'en' })))
+    expect(origin.requests.length).toBe(before + 1)
   })
 
   test('64 by default', async () => {

@@ -1,6 +1,6 @@
 import { createRequest } from '@proxy/pipeline'
 import { describe, expect, test } from 'vitest'
-import { cookieValue, type KeyOptions, KeyRules, selectingValue } from '../src/key-rules.ts'
+import { type KeyOptions, KeyRules, selectingValue } from '../src/key-rules.ts'
 import { headers } from './support.ts'
 
 const keyOf = (target: string, options: KeyOptions, authority = 'a.example'): string => new KeyRules('n', options).key(createRequest({ scheme: 'http', authority, target }))
@@ -47,13 +47,15 @@ describe('fields and cookies', () => {
     ['xtheme=dark; Theme=x', undefined],
     // Nobody knows which one the origin takes.
     ['theme=dark; theme=light', 'dark, light']
-  ])('cookie %j', (cookie, expected) => expect(cookieValue(headers({ cookie }), 'theme')).toBe(expected))
+  ])('cookie %j', (cookie, expected) => expect(selectingValue(headers({ cookie }), 'cookie:theme')).toBe(expected))
 
   test('a cookie is absent without the field, and a field is no cookie', () => {
-    expect(cookieValue(headers(), 'a')).toBeUndefined()
+    expect(selectingValue(headers(), 'cookie:a')).toBeUndefined()
     expect(selectingValue(headers({ cookie: 'a=1', a: '2' }), 'cookie:a')).toBe('1')
     expect(selectingValue(headers({ cookie: 'a=1', a: '2' }), 'a')).toBe('2')
   })
 
-  test.each<KeyOptions>([{ headers: ['a b'] }, { headers: [''] }, { cookies: ['a;b'] }])('%j is refused', (options) => expect(() => new KeyRules('n', options)).toThrow(TypeError))
+  test.each<KeyOptions>([{ headers: ['a b'] }, { headers: ['Host'] }, { headers: [''] }, { cookies: ['a;b'] }])('%j is refused', (options) =>
+    expect(() => new KeyRules('n', options)).toThrow(TypeError)
+  )
 })

@@ -85,6 +85,15 @@ describe('in the cache', () => {
     expect((await get('/a', { accept: 'image/webp' })).cacheStatus).toContain('hit')
   })
 
+  // It was asked by what the client sent, and relabelled what had been chosen by what counts of that.
+  test('a HEAD that renews is asked by the same fields', async () => {
+    const { ask, clock, get, origin } = await start()
+    await get('/a', { accept: 'image/*' })
+    clock.advance(61_000)
+    await ask('/a', { method: 'HEAD', headers: { accept: 'image/*' } })
+    expect(origin.requests[1]?.rawHeaders.map((each) => each.toLowerCase())).not.toContain('accept')
+  })
+
   test('what goes by the cache is as it was', async () => {
     const { ask, origin } = await start()
     await ask('/a', { method: 'POST', headers: { accept: 'image/avif,image/webp' } })
@@ -93,7 +102,16 @@ describe('in the cache', () => {
 })
 
 test('fields are left alone where there is no list', () => {
-  const fields = headers({ accept: 'a/b', 'accept-language': 'de' })
-  new Negotiation({ encodings: ['br'] }).apply(fields)
-  expect({ ...fields }).toEqual({ accept: 'a/b', 'accept-language': 'de' })
+  const fields = headers({ accept: 'a/b', 'accept-encoding': 'zstd' })
+  new Negotiation({ languages: ['de'] }).apply(fields)
+  expect({ ...fields }).toEqual({ accept: 'a/b', 'accept-encoding': 'zstd' })
+})
+
+// A client that takes no coding was given one: without the field an origin may send any.
+test('where no coding of the list counts, the origin is told so', () => {
+  for (const given of [{}, { 'accept-encoding': 'identity' }, { 'accept-encoding': 'zstd' }]) {
+    const fields = headers(given as Record<string, string>)
+    new Negotiation({ encodings: ['br'] }).apply(fields)
+    expect({ ...fields }).toEqual({ 'accept-encoding': 'identity' })
+  }
 })

@@ -48,9 +48,9 @@ test.each([
   [
     'bytes=900-,0-9,400-409',
     [
+      { start: 900, end: 999 },
       { start: 0, end: 9 },
-      { start: 400, end: 409 },
-      { start: 900, end: 999 }
+      { start: 400, end: 409 }
     ]
   ],
   // However often the same bytes are asked for, they are sent once.

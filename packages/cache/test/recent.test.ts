@@ -34,3 +34,15 @@ test('adding to a full one costs no more than filling it', () => {
   const [empty, replacing] = [time(roomy, 0), time(full, 200_000)]
   expect(replacing).toBeLessThan(6 * empty)
 })
+
+test('long keys are told apart, and take no more memory than short ones', () => {
+  const recent = new Recent<number>(10)
+  const long = 'x'.repeat(100_000)
+  recent.set(`${long}1`, 1)
+  recent.set(`${long}2`, 2)
+  expect([recent.get(`${long}1`), recent.get(`${long}2`), recent.get(long)]).toEqual([1, 2, undefined])
+  recent.delete(`${long}1`)
+  expect(recent.get(`${long}1`)).toBeUndefined()
+  const keys = (recent as unknown as { newer: Map<string, number> }).newer.keys()
+  for (const key of keys) expect(key.length).toBeLessThan(100)
+})

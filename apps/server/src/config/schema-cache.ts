@@ -21,6 +21,11 @@ const mediaRange = () => textThat((value) => (/^[\w!#$&^.+*-]+\/[\w!#$&^.+*-]+$/
 
 export type TierSettings = z.output<typeof tierSchema>
 
+const matching = (pattern: RegExp, what: string) => textThat((value) => (pattern.test(value) ? undefined : what))
+
+/** The Host field is taken for what it is elsewhere: the authority. */
+const keyField = () => fieldName().refine((name) => name.toLowerCase() !== 'host', 'host counts by itself, unless cache.key.host is false')
+
 const cookieName = () => textThat((name) => (/^[\w!#$%&'*+.^`|~-]+$/.test(name) ? undefined : 'is no name of a cookie'))
 
 const queryKey = () => z.union([z.enum(['all', 'sorted', 'none']), z.strictObject({ only: z.array(text()).min(1) }), z.strictObject({ except: z.array(text()).min(1) })])
@@ -28,7 +33,7 @@ const queryKey = () => z.union([z.enum(['all', 'sorted', 'none']), z.strictObjec
 const bypassSchema = z
   .strictObject({
     /** The request has this field, this cookie, this parameter. */
-    header: fieldName().optional(),
+    header: keyField().optional(),
     cookie: text().optional(),
     query: text().optional(),
     /** What it says. Default: anything. */
@@ -56,7 +61,7 @@ const policySchema = z.strictObject({
   /** Lifetimes of failures by status, and of `connectError`: no answer at all. */
   negative: z
     .record(
-      textThat((key) => (key === 'connectError' || (isStatus(key) && key[0] !== '1') ? undefined : '"connectError", a status such as 404 or a class such as "5xx" is wanted')),
+      textThat((key) => (key === 'connectError' || (isStatus(key) && key[0] !== '1' && !['204', '205', '206', '304'].includes(key)) ? undefined : '"connectError", a status such as 404 or a class such as "5xx" is wanted')),
       lifetime()
     )
     .prefault({}),
@@ -86,12 +91,12 @@ const policySchema = z.strictObject({
       host: z.boolean().default(true),
       /** Parameters that count; the origin is sent all of them. */
       query: queryKey().default('all'),
-      headers: z.array(fieldName()).prefault([]),
+      headers: z.array(keyField()).prefault([]),
       cookies: z.array(cookieName()).prefault([]),
       /** What the origin has to choose from: what of the list a client takes counts, and is all that the origin is told. */
-      encodings: z.array(text()).min(1).optional(),
-      types: z.array(text()).min(1).optional(),
-      languages: z.array(text()).min(1).optional()
+      encodings: z.array(matching(/^[\w!#$%&'+.^`|~-]+$/, 'is a content coding, such as "br"')).min(1).optional(),
+      types: z.array(matching(/^[\w!#$&^.+-]+\/[\w!#$&^.+-]+$/, 'is a media type, such as "image/webp"')).min(1).optional(),
+      languages: z.array(matching(/^[a-zA-Z]{1,8}(?:-[a-zA-Z0-9]{1,8})*$/, 'is a language tag, such as "en" or "pt-BR"')).min(1).optional()
     })
     .prefault({}),
   /** Requests that go by the cache: one rule that fits is enough. */
