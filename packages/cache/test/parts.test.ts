@@ -173,6 +173,47 @@ describe('a part', () => {
     expect(origin.requests.length).toBe(2)
   })
 
+  test("is not used by a client with conditions of its own: they are the origin's to judge", async () => {
+    const { origin } = await start()
+    await range('0-99')
+    await range('0-99', { 'if-none-match': '"other"' })
+    await range('0-99', { 'if-match': '"v1"' })
+    expect(origin.requests.length).toBe(3)
+  })
+
+  test('is forgotten by a purge also where the store cannot be walked through', async () => {
+    const { clock, middleware, origin, store } = await start()
+    store.sweep = () => Promise.resolve(0)
+    await range('0-99')
+    clock.advance(1)
+    await middleware.purge({ all: true })
+    clock.advance(1)
+    await range('0-99')
+    expect(origin.requests.length).toBe(2)
+  })
+
+  test('of which the target changes while it comes is not used, also before it could be removed', async () => {
+    let more: (() => void) | undefined
+    const { ask, get, middleware, origin, store } = await start((incoming, outgoing) => {
+      if (incoming.method === 'POST') outgoing.writeHead(204).end()
+      else if (more !== undefined) fileServer()(incoming, outgoing)
+      else {
+        outgoing.writeHead(206, { 'cache-control': 'max-age=60', etag: '"v1"', 'content-range': `bytes 0-99/${total}`, 'content-length': '100' })
+        outgoing.write(bytes.subarray(0, 50))
+        more = () => outgoing.end(bytes.subarray(50, 100))
+      }
+    })
+    const first = get('/v', { range: 'bytes=0-99' })
+    await until(() => more !== undefined)
+    await ask('/v', { method: 'POST' })
+    ;(more as unknown as () => void)()
+    await first
+    await middleware.drain()
+    expect(await store.inner.get('default|http://example.org/v\n~part')).toBeUndefined()
+    expect((await range('0-99')).cacheStatus).toContain('fwd=uri-miss')
+    expect(origin.requests.length).toBe(3)
+  })
+
   test('is not used by a client that asks for another representation, or for a younger one', async () => {
     const { clock, origin } = await start()
     await range('0-99')
@@ -214,6 +255,7 @@ describe('completing', () => {
     ['of another representation', (_, outgoing) => outgoing.writeHead(206, { etag: '"v2"', 'content-range': `bytes 100-${total - 1}/${total}` }).end(bytes.subarray(100))],
     ['from elsewhere', (_, outgoing) => outgoing.writeHead(206, { etag: '"v1"', 'content-range': `bytes 101-${total - 1}/${total}` }).end(bytes.subarray(101))],
     ['of another length', (_, outgoing) => outgoing.writeHead(206, { etag: '"v1"', 'content-range': `bytes 100-${total}/${total + 1}` }).end(Buffer.concat([bytes.subarray(100), Buffer.from('x')]))],
+    ['of a longer whole', (_, outgoing) => outgoing.writeHead(206, { etag: '"v1"', 'content-range': `bytes 100-${total - 1}/${total + 1}` }).end(bytes.subarray(100))],
     ['up to somewhere', (_, outgoing) => outgoing.writeHead(206, { etag: '"v1"', 'content-range': `bytes 100-199/${total}` }).end(bytes.subarray(100, 200))],
     ['that is none', (_, outgoing) => outgoing.writeHead(416, { 'content-range': `bytes */${total}` }).end()]
   ])('a rest %s is not put to it: the whole is asked for', async (_, rest) => {
@@ -259,10 +301,29 @@ describe('completing', () => {
   })
 })
 
+// Players begin so: each of 50 made a request of its own, and wrote the whole.
+test('all as one part is fetched once for all who ask for it', async () => {
+  const waiting: (() => void)[] = []
+  const { get, origin } = await start((incoming, outgoing) => waiting.push(() => fileServer()(incoming, outgoing)))
+  const clients = Array.from({ length: 20 }, (_, i) => get('/v', i % 2 === 0 ? { range: 'bytes=0-' } : {}))
+  await until(() => waiting.length === 1)
+  waiting[0]?.()
+  const answers = await Promise.all(clients)
+  expect(answers.every(({ body }) => body.equals(bytes))).toBe(true)
+  expect(answers.map(({ status, headers }) => [status, headers['content-range']])).toEqual(answers.map((_, i) => (i % 2 === 0 ? [206, `bytes 0-${total - 1}/${total}`] : [200, undefined])))
+  expect([origin.requests.length, rangesAsked()[0]]).toEqual([1, expect.not.stringContaining('bytes')])
+})
+
+test('all as one part of another representation is the whole', async () => {
+  const { get } = await start()
+  const answer = await get('/v', { range: 'bytes=0-', 'if-range': '"v0"' })
+  expect([answer.status, answer.headers['content-range']]).toEqual([200, undefined])
+})
+
 describe('an answer that is the whole', () => {
   test('though a part was asked for: it is stored as that', async () => {
     const { get, middleware, origin } = await start()
-    const answer = await get('/v', { range: 'bytes=0-' })
+    const answer = await get('/v', { range: `bytes=0-${total - 1}` })
     await middleware.drain()
     expect([answer.status, answer.headers['content-range'], answer.cacheStatus]).toEqual([206, `bytes 0-${total - 1}/${total}`, 'proxy; fwd=uri-miss; stored; ttl=60'])
     const whole = await get('/v')
@@ -412,6 +473,22 @@ describe('rangeMiss: fill', () => {
     await Promise.all(Array.from({ length: 10 }, (_, i) => get('/v', { range: `bytes=${i * 10 + 100}-${i * 10 + 109}` })))
     await middleware.drain()
     expect(origin.requests.length).toBe(12)
+  })
+
+  // Each seek had the whole fetched again, up to the limit.
+  test('what turns out to be too large is tried once in a while, too', async () => {
+    const { middleware, origin } = await start(
+      (incoming, outgoing) => (incoming.headers.range === undefined ? outgoing.writeHead(200, { 'cache-control': 'max-age=60' }).end(bytes) : fileServer()(incoming, outgoing)),
+      {
+        rangeMiss: 'fill',
+        maxObjectBytes: 1000
+      }
+    )
+    for (let i = 0; i < 4; i++) {
+      await range(`${i * 100}-${i * 100 + 9}`)
+      await middleware.drain()
+    }
+    expect(origin.requests.length).toBe(5)
   })
 
   test('not on behalf of one who has credentials', async () => {

@@ -88,6 +88,22 @@ describe('preload', () => {
     expect([source.aborted, asked]).toEqual([true, ['/1']])
   })
 
+  test('what a cache nearer to the origin has stored is not stored here, and a list that is left early is closed', async () => {
+    const summary = await preload(async () => ({ status: 200, headers: { 'cache-status': 'other; fwd=miss; stored, proxy; fwd=uri-miss; detail=no-store' }, body: null }), ['http://a.example/'])
+    expect(summary).toMatchObject({ cached: 0, notStored: 1 })
+    let closed = false
+    function* list(): Generator<string> {
+      try {
+        for (;;) yield 'http://a.example/'
+      } finally {
+        closed = true
+      }
+    }
+    const end = new AbortController()
+    await preload(world().handler, list(), { signal: end.signal, concurrency: 1, onResult: () => end.abort() })
+    expect(closed).toBe(true)
+  })
+
   test.each(['/a', 'ftp://a.example/', 'http://', 'nonsense'])('%j is refused', async (url) => {
     await expect(preload(world().handler, [url])).rejects.toThrow(TypeError)
   })

@@ -187,3 +187,20 @@ test('what is known to go by the cache is not looked up, other than by a client 
     await started.close()
   }
 })
+
+test('one answer that may be stored ends it: the next are fetched for all who wait', async () => {
+  let cookie = true
+  const started = await startBench((_, response) => response.writeHead(200, { 'cache-control': 'max-age=1', ...(cookie && { 'set-cookie': 'a=1' }) }).end('x'))
+  try {
+    await started.get('/a')
+    cookie = false
+    await started.get('/a')
+    await started.middleware.drain()
+    started.clock.advance(2000)
+    const before = started.origin.requests.length
+    await Promise.all(Array.from({ length: 10 }, () => started.get('/a')))
+    expect(started.origin.requests.length).toBe(before + 1)
+  } finally {
+    await started.close()
+  }
+})
