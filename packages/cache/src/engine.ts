@@ -19,8 +19,8 @@ import { variantKey } from './key.ts'
 import { OtherMethods } from './other-methods.ts'
 import { PartAnswers } from './part-answers.ts'
 import { pass } from './pass.ts'
-import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
-import { MemoryPurgeLog, type PurgeRecord } from './purge-log.ts'
+import type { Purge, PurgeResult } from './purge.ts'
+import { Purger } from './purger.ts'
 import { asksForAll } from './range.ts'
 import { bodiless, Refresher } from './refresher.ts'
 import type { CacheEntry, GetOptions, StoredMeta } from './store.ts'
@@ -42,6 +42,7 @@ export class CacheEngine {
   private readonly stored: StoredParts
   private readonly partly: PartAnswers
   private readonly heads: HeadAnswers
+  private readonly purger: Purger
   private readonly explainer: Explainer
   /** Of the log of purges, when somebody was last sent to the origin. */
   private purgeRevision: number
@@ -56,6 +57,7 @@ export class CacheEngine {
     this.others = new OtherMethods(options, this.fills, this.keeper, this.stored)
     this.answers = new EntryAnswers(options)
     const { answers, background, fetcher, fills, keeper, refresher, stored, uncacheable } = this
+    this.purger = new Purger(options, fills)
     this.heads = new HeadAnswers({ options, fetcher, keeper, background, answers })
     this.partly = new PartAnswers({ options, fetcher, keeper, refresher, background, answers, stored })
     this.explainer = new Explainer({ options, fills, keeper, fetcher, refresher, answers, uncacheable, parts: stored })
@@ -77,6 +79,10 @@ export class CacheEngine {
       if (this.fills.size > 0) await this.fills.nextEnd()
       await this.background.settled()
     }
+  }
+
+  purge(purge: Purge): Promise<PurgeResult> {
+    return this.purger.purge(purge)
   }
 
   stats(): { readonly fills: number; readonly variantsRefused: number } {
@@ -201,6 +207,7 @@ export class CacheEngine {
       // Another cache, or another process, has purged something: nobody joins what was asked for before.
       this.purgeRevision = revision
       this.fills.forget()
+      // What was counted may be gone.
       this.keeper.variants.clear()
     }
     const authorized = isAuthorized(request)
@@ -236,47 +243,6 @@ export class CacheEngine {
 
   private remove(key: string, version: string): void {
     this.background.add(this.keeper.attempt(() => this.options.store.delete(key, version)))
-  }
-
-  /** Forgets, or makes stale, what `purge` names; also what is just being fetched. Counts from when it resolves. Rejects when the log does. */
-  async purge(purge: Purge): Promise<PurgeResult> {
-    const { clock, keys, namespace, purges } = this.options
-    const record = purgeRecord(purge, namespace, clock.wallMs(), keys)
-    this.fills.forget()
-    try {
-      await purges.add(record)
-    } catch (error) {
-      // It may be forgotten with this process: what is removed by then cannot come back.
-      void this.sweep(record)
-      throw error
-    }
-    return this.sweep(record)
-  }
-
-  /** Removes what a purge is about from the store, or counts it. Waits no longer than `sweepWaitMs`, and never rejects: what is not removed is judged when it is found. */
-  private async sweep(record: PurgeRecord): Promise<PurgeResult> {
-    const { onStoreError, store, sweepWaitMs } = this.options
-    if (store.sweep === undefined) return { touched: 0 }
-    const judged = new MemoryPurgeLog()
-    void judged.add(record)
-    let found = 0
-    const matches = (meta: StoredMeta): boolean => {
-      const { hardAt, softAt } = judged.verdict(meta)
-      const isMeant = meta.vary === undefined && Math.max(hardAt, softAt) >= meta.requestTime
-      if (isMeant) found++
-      return isMeant
-    }
-    const swept = store.sweep(matches, record.soft).catch((error: unknown) => {
-      onStoreError(error)
-      return undefined
-    })
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(resolve, sweepWaitMs, undefined)
-    })
-    const touched = await Promise.race([swept, late])
-    clearTimeout(timer)
-    return touched === undefined ? { touched: found, partial: true } : { touched }
   }
 
   /** Goes by the cache, for as long as that is right. */
