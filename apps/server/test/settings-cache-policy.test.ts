@@ -144,3 +144,17 @@ describe('of a route', () => {
     await expect(loadConfig(file, {})).rejects.toThrow(message)
   })
 })
+
+// They were taken, and could not work.
+test.each<[string, string]>([
+  ['{ key: { headers: [Host] } }', 'cache.key.headers[0]: host counts by itself'],
+  ['{ bypass: [{ header: host }] }', 'cache.bypass[0].header: host counts by itself'],
+  ['{ key: { types: [webp] } }', 'cache.key.types[0]: is a media type'],
+  ['{ key: { encodings: ["gzip, br"] } }', 'cache.key.encodings[0]: is a content coding'],
+  ['{ key: { languages: ["en us"] } }', 'cache.key.languages[0]: is a language tag'],
+  ['{ negative: { 304: 1s } }', 'cache.negative'],
+  ['{ negative: { 206: 1s } }', 'cache.negative']
+])('cache: %s is refused', async (cache, message) => {
+  const file = tempFile(`pools: { web: { targets: ["http://127.0.0.1:9"] } }\ncache: ${cache}\n`)
+  await expect(loadConfig(file, {})).rejects.toThrow(message)
+})

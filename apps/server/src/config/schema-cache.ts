@@ -61,7 +61,11 @@ const policySchema = z.strictObject({
   /** Lifetimes of failures by status, and of `connectError`: no answer at all. */
   negative: z
     .record(
-      textThat((key) => (key === 'connectError' || (isStatus(key) && key[0] !== '1' && !['204', '205', '206', '304'].includes(key)) ? undefined : '"connectError", a status such as 404 or a class such as "5xx" is wanted')),
+      textThat((key) =>
+        key === 'connectError' || (isStatus(key) && key[0] !== '1' && !['204', '205', '206', '304'].includes(key))
+          ? undefined
+          : '"connectError", a status such as 404 or a class such as "5xx" is wanted'
+      ),
       lifetime()
     )
     .prefault({}),
@@ -94,9 +98,18 @@ const policySchema = z.strictObject({
       headers: z.array(keyField()).prefault([]),
       cookies: z.array(cookieName()).prefault([]),
       /** What the origin has to choose from: what of the list a client takes counts, and is all that the origin is told. */
-      encodings: z.array(matching(/^[\w!#$%&'+.^`|~-]+$/, 'is a content coding, such as "br"')).min(1).optional(),
-      types: z.array(matching(/^[\w!#$&^.+-]+\/[\w!#$&^.+-]+$/, 'is a media type, such as "image/webp"')).min(1).optional(),
-      languages: z.array(matching(/^[a-zA-Z]{1,8}(?:-[a-zA-Z0-9]{1,8})*$/, 'is a language tag, such as "en" or "pt-BR"')).min(1).optional()
+      encodings: z
+        .array(matching(/^[\w!#$%&'+.^`|~-]+$/, 'is a content coding, such as "br"'))
+        .min(1)
+        .optional(),
+      types: z
+        .array(matching(/^[\w!#$&^.+-]+\/[\w!#$&^.+-]+$/, 'is a media type, such as "image/webp"'))
+        .min(1)
+        .optional(),
+      languages: z
+        .array(matching(/^[a-zA-Z]{1,8}(?:-[a-zA-Z0-9]{1,8})*$/, 'is a language tag, such as "en" or "pt-BR"'))
+        .min(1)
+        .optional()
     })
     .prefault({}),
   /** Requests that go by the cache: one rule that fits is enough. */
