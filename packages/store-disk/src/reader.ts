@@ -8,6 +8,7 @@ import { FileBody } from './file-body.ts'
 import type { Health } from './health.ts'
 import type { DiskFile, DiskIo } from './io.ts'
 import { currentMeta, decodeHead, type EntryName, type FileHead, type Places } from './layout.ts'
+import { OpenFiles } from './open-files.ts'
 import type { ResolvedOptions } from './options.ts'
 import { Turns } from './turns.ts'
 
@@ -44,12 +45,17 @@ export class FileReader {
   private readonly turns: Turns
   /** Reads of bodies that were not done in time, since the last one that was. */
   private timeouts = 0
-  /** Files that entries and bodies hold. */
-  openFiles = 0
+  private readonly held: OpenFiles
 
   constructor(host: ReadHost) {
     this.host = host
+    this.held = new OpenFiles(host.options.maxOpenFiles)
     this.turns = new Turns(host.options.maxOperations)
+  }
+
+  /** Files that entries and bodies hold. */
+  get openFiles(): number {
+    return this.held.count
   }
 
   /** The entry under `name`; undefined for none of ours. Rejects with `DiskError`. */
@@ -102,14 +108,25 @@ export class FileReader {
   }
 
   private async find(name: EntryName, all: boolean, attempt: Attempt): Promise<DiskEntry | undefined> {
+    const { host, held } = this
+    const hint = host.sizeHint(name.id)
+    // What is read at once is closed at once, and needs no place among the files that are held.
+    if (all && hint > 0 && hint <= WHOLE_FILE_BYTES) return this.look(name, hint, attempt)
+    held.enter(name.id)
+    try {
+      return await this.look(name, FIRST_READ_BYTES, attempt)
+    } finally {
+      held.leave(name.id)
+    }
+  }
+
+  private async look(name: EntryName, firstBytes: number, attempt: Attempt): Promise<DiskEntry | undefined> {
     const { host } = this
     const { options } = host
-    if (this.openFiles >= options.maxOpenFiles) throw new DiskError('busy')
-    const hint = host.sizeHint(name.id)
-    const opened = await this.openFile(name, 'r', all && hint > 0 && hint <= WHOLE_FILE_BYTES ? hint : FIRST_READ_BYTES)
+    const opened = await this.openFile(name, 'r', firstBytes)
     if (opened === undefined) return undefined
     const { file, head, bytes } = opened
-    let held = false
+    let isHeld = false
     try {
       if (attempt.over) throw new DiskError('aborted')
       if (host.isCondemned(head.version)) return undefined
@@ -118,14 +135,16 @@ export class FileReader {
       if (meta === undefined) return this.useless(name, head.version, file, 'broken')
       if (meta.v !== 1) return undefined
       if (meta.keepUntil <= options.clock.wallMs()) return this.useless(name, head.version, file, 'outlived')
-      const body = await this.bodyOf(opened)
+      let body = await this.bodyOf(opened)
       if (body === undefined) return this.useless(name, head.version, file, 'broken')
-      const openPart = (held: DiskFile, of: FileHead, start: number, end: number): Promise<Body> => this.openPart(name, held, of, start, end)
-      held = !Buffer.isBuffer(body)
-      if (held) this.hold(file)
+      if (!Buffer.isBuffer(body)) {
+        body = this.hold(name.id, head.version, file)
+        isHeld = true
+      }
+      const openPart = (part: DiskFile, of: FileHead, start: number, end: number): Promise<Body> => this.openPart(name, part, of, start, end)
       return new DiskEntry(head, meta, body, openPart, options.holdTimeoutMs)
     } finally {
-      if (!held) file.close()
+      if (!isHeld) file.close()
     }
   }
 
@@ -199,10 +218,13 @@ export class FileReader {
     }
   }
 
-  private hold(file: DiskFile): void {
-    this.openFiles++
-    file.onClosed = () => {
-      this.openFiles--
+  private hold(id: string, version: string, file: DiskFile): DiskFile {
+    // A file that has grown since its size was noted has come without a place.
+    this.held.enter(id)
+    try {
+      return this.held.hold(id, version, file)
+    } finally {
+      this.held.leave(id)
     }
   }
 
