@@ -172,6 +172,20 @@ test('a disk that hangs is a miss in time, then costs nothing, leaves a thread t
   await end.close()
 })
 
+// Timers that are due run before what the disk has answered is looked at: one pause of the process was ten disks that hang, and opened the breaker.
+test('a pause of the process is no disk that hangs', async () => {
+  const store = await openStore(await folder(), { readTimeoutMs: 2000, writeTimeoutMs: 2000 })
+  for (let i = 0; i < 10; i++) await put(store, `key ${i}`, randomBytes(1000))
+  const reads = Array.from({ length: 10 }, (_, i) => bodyOf(store, `key ${i}`))
+  const writes = Array.from({ length: 10 }, (_, i) => put(store, `new ${i}`, randomBytes(1000)))
+  await new Promise((resolve) => setImmediate(resolve))
+  const until = performance.now() + 2500
+  while (performance.now() < until);
+  expect((await Promise.all(reads)).map((body) => body?.length)).toEqual(Array.from({ length: 10 }, () => 1000))
+  expect(await Promise.all(writes)).toEqual(Array.from({ length: 10 }, () => true))
+  expect(store.stats()).toMatchObject({ timeouts: 0, readBreaker: 'closed', writeBreaker: 'closed' })
+})
+
 /** Without waiting for a reader, and without a thread of the pool, of which the test may have none left. */
 const openFifo = async (path: string) => open(path, constants.O_RDWR | constants.O_NONBLOCK)
 
