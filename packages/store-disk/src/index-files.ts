@@ -92,6 +92,6 @@ export class IndexFiles {
   }
 
   private writeSnapshot(): Promise<void> {
-    return writeSnapshot(this.host.io, this.host.places, this.index, `${this.host.owner}.snapshot${this.snapshots++}`)
+    return writeSnapshot(this.host.io, this.host.places, this.index, `${this.host.owner.name}.snapshot${this.snapshots++}`)
   }
 }

@@ -8,6 +8,7 @@ import type { DiskIo } from './io.ts'
 import type { Change } from './journal.ts'
 import type { Places } from './layout.ts'
 import type { ResolvedOptions } from './options.ts'
+import { type Owner, placeKnown } from './owner.ts'
 
 /** How often journals are written and those of others read. */
 const EXCHANGE_MS = 1000
@@ -24,7 +25,7 @@ export interface SpaceHost {
   readonly options: ResolvedOptions
   readonly places: Places
   readonly health: Health
-  readonly owner: string
+  readonly owner: Owner
 }
 
 /** Keeps the files within `maxBytes`: knows them from a snapshot and journals, shares what it does with other stores on the directory, and evicts. */
@@ -136,6 +137,7 @@ export class SpaceKeeper {
   private async load(): Promise<void> {
     const { io, places, health } = this.host
     let failure: unknown
+    await placeKnown()
     try {
       for (const folder of [places.entries, places.temporary, places.index]) await io.mkdir(folder)
     } catch (error) {

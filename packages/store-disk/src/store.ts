@@ -6,7 +6,7 @@ import { type DiskFault, Health } from './health.ts'
 import { type DiskFile, DiskIo } from './io.ts'
 import { type EntryName, nameOf, nextSlot, Places } from './layout.ts'
 import { type DiskStoreOptions, type ResolvedOptions, resolveOptions } from './options.ts'
-import { createOwner, releaseOwner } from './owner.ts'
+import { Owner } from './owner.ts'
 import { FIRST_READ_BYTES, FileReader, type OpenedFile } from './reader.ts'
 import { removeExactly } from './removal.ts'
 import { SpaceKeeper } from './space.ts'
@@ -38,7 +38,7 @@ export class DiskStore implements CacheStore {
   private readonly writeHealth: Health
   /** Apart from writes: from a full disk things can be removed. */
   private readonly removalHealth: Health
-  private readonly owner = createOwner()
+  private readonly owner = new Owner()
   private readonly writeHost: WriteHost
   private readonly writers = new Set<DiskWriter>()
   private readonly removals = new Map<string, Promise<void>>()
@@ -152,7 +152,7 @@ export class DiskStore implements CacheStore {
     await settledWithin(this.options.closeTimeoutMs, this.underWay())
     for (const writer of this.writers) writer.cancel()
     await settledWithin(this.options.closeTimeoutMs, this.space.close())
-    releaseOwner(this.owner)
+    this.owner.release()
   }
 
   stats(): DiskStoreStats {
@@ -254,7 +254,7 @@ export class DiskStore implements CacheStore {
   }
 
   private temporaryPath(): string {
-    return join(this.places.temporary, `${this.owner}.${this.temporaries++}`)
+    return join(this.places.temporary, `${this.owner.name}.${this.temporaries++}`)
   }
 
   private reservePending(bytes: number): boolean {

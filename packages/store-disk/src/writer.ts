@@ -26,7 +26,8 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
   readonly version = randomBytes(16).toString('hex')
   private readonly metaJson: Buffer
   private readonly encoder: BlockEncoder
-  private readonly path: string
+  /** Of the temporary file: only the store that is open knows it. */
+  private path = ''
   private state: 'open' | 'committing' | 'failed' = 'open'
   file: DiskFile | undefined
   readonly bodyStart: number
@@ -62,7 +63,6 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     this.name = nameOf(key)
     this.declared = meta.length
     this.encoder = new BlockEncoder(this.version)
-    this.path = host.temporaryPath()
     this.metaJson = refusal === undefined ? Buffer.from(JSON.stringify(meta)) : Buffer.alloc(0)
     this.bodyStart = bodyStartOf(this.metaJson)
     this.position = this.bodyStart
@@ -212,6 +212,7 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     this.onDisk += bytes.byteLength
     await host.space.reserve(bytes.byteLength)
     if (this.file === undefined) {
+      this.path = host.temporaryPath()
       const file = await host.io.openNew(this.path, host.places.temporary)
       if (this.settledAlready) {
         // Given up meanwhile: what ended the write had nothing to remove yet.
