@@ -20,6 +20,9 @@ export interface OpenedFile {
   readonly bytes: Buffer
 }
 
+/** `condemned`: found so before, and still there. */
+export type UselessReason = 'broken' | 'outlived' | 'condemned'
+
 /** What the reader needs of its store. */
 export interface ReadHost {
   readonly io: DiskIo
@@ -28,10 +31,10 @@ export interface ReadHost {
   readonly health: Health
   /** Bytes of a key's file as far as known, rounded up; 0 where it is not. */
   sizeHint(id: string): number
-  /** A version that is known to be broken and could not be removed. */
+  /** A version that must not be served. */
   isCondemned(version: string): boolean
   /** Removes a file that is of no use, unless another one has its name by then. */
-  foundUseless(id: string, version: string, file: DiskFile, reason: 'broken' | 'outlived'): void
+  foundUseless(id: string, version: string, file: DiskFile, reason: UselessReason): void
 }
 
 /** Files up to this size are read whole at once. */
@@ -129,7 +132,7 @@ export class FileReader {
     let isHeld = false
     try {
       if (attempt.over) throw new DiskError('aborted')
-      if (host.isCondemned(head.version)) return undefined
+      if (host.isCondemned(head.version)) return this.useless(name, head.version, file, 'condemned')
       const json = currentMeta(bytes, head)
       const meta = json && parseMeta(json, head.length)
       if (meta === undefined) return this.useless(name, head.version, file, 'broken')
@@ -228,7 +231,7 @@ export class FileReader {
     }
   }
 
-  private useless(name: EntryName, version: string, file: DiskFile, reason: 'broken' | 'outlived'): undefined {
+  private useless(name: EntryName, version: string, file: DiskFile, reason: UselessReason): undefined {
     this.host.foundUseless(name.id, version, file, reason)
     return undefined
   }

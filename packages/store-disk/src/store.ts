@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions } from '@proxy/cache'
+import { Condemned } from './condemned.ts'
 import { settledWithin, withDeadline } from './deadline.ts'
 import { DiskError, isAbsent, toDiskError } from './errors.ts'
 import { type DiskFault, Health } from './health.ts'
@@ -7,15 +8,12 @@ import { type DiskFile, DiskIo } from './io.ts'
 import { type EntryName, nameOf, nextSlot, Places } from './layout.ts'
 import { type DiskStoreOptions, type ResolvedOptions, resolveOptions } from './options.ts'
 import { Owner } from './owner.ts'
-import { FIRST_READ_BYTES, FileReader, type OpenedFile } from './reader.ts'
+import { FIRST_READ_BYTES, FileReader, type OpenedFile, type UselessReason } from './reader.ts'
 import { removeExactly } from './removal.ts'
 import { SpaceKeeper } from './space.ts'
 import type { DiskStoreStats, DropReason } from './stats.ts'
 import type { WriteHost } from './write-host.ts'
 import { DiskWriter } from './writer.ts'
-
-/** Versions that are broken and could not be removed: remembered, so that they stay misses. */
-const MAX_CONDEMNED = 1024
 
 const ios = new WeakMap<DiskStore, DiskIo>()
 
@@ -42,7 +40,7 @@ export class DiskStore implements CacheStore {
   private readonly writeHost: WriteHost
   private readonly writers = new Set<DiskWriter>()
   private readonly removals = new Map<string, Promise<void>>()
-  private readonly condemned = new Set<string>()
+  private readonly condemned = new Condemned()
   private readonly drops: Record<DropReason, number> = { 'too-large': 0, 'no-room': 0, unavailable: 0, closed: 0 }
   private readonly unavailable = new DiskError('unavailable')
   private temporaries = 0
@@ -92,8 +90,7 @@ export class DiskStore implements CacheStore {
       failed: () => void this.failedWrites++,
       stored: () => void this.writes++,
       readBlocks: (cursor) => this.reader.readBlocks(cursor),
-      // The entry is whole, but its writer was told that it is not stored: where it cannot be removed, whoever watches faults hears of it.
-      revoke: (name, version) => void this.removeVersion(name, version).catch((error: unknown) => this.writeHealth.failed(toDiskError(error)))
+      givenUp: (name, version, commit) => this.givenUp(name, version, commit)
     }
   }
 
@@ -233,12 +230,22 @@ export class DiskStore implements CacheStore {
     })
   }
 
-  private foundUseless(id: string, version: string, file: DiskFile, reason: 'broken' | 'outlived'): void {
+  private givenUp(name: EntryName, version: string, commit: Promise<void>): void {
+    this.condemned.add(version)
+    commit.then(
+      () => this.removeVersion(name, version).catch((error: unknown) => this.removalHealth.failed(toDiskError(error))),
+      () => {} // It never became visible, and why was told by the write.
+    )
+  }
+
+  private foundUseless(id: string, version: string, file: DiskFile, reason: UselessReason): void {
     if (reason === 'broken') {
       this.broken++
       this.readHealth.failed(new DiskError('broken'))
     }
     if (this.closed || this.removals.has(id)) return
+    // What could not be removed is tried again with each lookup, but not on a disk that refuses.
+    if (reason === 'condemned' && this.removalHealth.state !== 'closed') return
     const removal = removeExactly(this.io, file, this.places.file(id), this.temporaryPath()).then(
       (removed) => {
         this.removals.delete(id)
@@ -247,7 +254,7 @@ export class DiskStore implements CacheStore {
       (error: unknown) => {
         this.removals.delete(id)
         this.removalHealth.failed(toDiskError(error))
-        if (reason === 'broken' && version !== '' && this.condemned.size < MAX_CONDEMNED) this.condemned.add(version)
+        if (reason === 'broken' && version !== '') this.condemned.add(version)
       }
     )
     this.removals.set(id, removal)

@@ -281,9 +281,14 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     const { file } = this
     if (host.options.fsync) await this.step(async () => file?.sync())
     const rename = (): Promise<void> => host.io.rename(this.path, host.places.file(name.id))
-    const late = (): void => host.revoke(name, version)
     if (this.failed) throw new DiskError('aborted')
-    await withDeadline(host.options.writeTimeoutMs, undefined, () => host.io.inFolder(host.places.shard(name.id), rename), late)
+    const commit = host.io.inFolder(host.places.shard(name.id), rename)
+    try {
+      await this.step(() => commit)
+    } catch (error) {
+      host.givenUp(name, version, commit)
+      throw error
+    }
     host.space.added(name.id, this.onDisk)
   }
 

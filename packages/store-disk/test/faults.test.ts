@@ -6,6 +6,7 @@ import { compose, createHeaders, createRequest, readAll } from '@proxy/pipeline'
 import { createFakeClock } from '@proxy/testing'
 import { describe, expect, test, vi } from 'vitest'
 import { type DiskFault, DiskStore } from '../src/index.ts'
+import { ioOf } from '../src/store.ts'
 import { bodyOf, filesIn, MIB, meta, mountTmpfs, openStore, patient, put } from './support.ts'
 
 /** A cache over the store whose origin answers each path with a body of its own, never twice the same. */
@@ -180,6 +181,36 @@ test('a comparison that failed is done again after seconds', async () => {
   await rename(aside, entries)
   clock.advance(10_000)
   await vi.waitUntil(() => store.stats().entries === expected, { timeout: 20_000 })
+})
+
+// It was visible from when the disk did it until it was removed, and for good where that failed: what had been reported as not stored was served.
+test('a commit that was given up and that the disk has done after all is not served, also where it cannot be removed', async () => {
+  const disk = await mountTmpfs(8 * MIB)
+  const store = await openStore(disk.path, { writeTimeoutMs: 200 })
+  expect(await put(store, 'key', randomBytes(1000))).toBe(true)
+  const io = ioOf(store)
+  const rename = io.rename.bind(io)
+  const answered = Promise.withResolvers<void>()
+  let renamed = 0
+  io.rename = async (from, to) => {
+    if (renamed++ > 0) throw Object.assign(new Error('the disk failed'), { code: 'EIO' })
+    await rename(from, to)
+    await answered.promise
+  }
+  expect(await put(store, 'key', randomBytes(1000))).toBe(false)
+  expect((await filesIn(disk.path, 'v1')).length).toBe(1)
+  expect(await bodyOf(store, 'key')).toBeUndefined()
+  await vi.waitUntil(() => renamed === 2)
+  answered.resolve()
+  await vi.waitUntil(() => renamed === 3)
+  expect(await bodyOf(store, 'key')).toBeUndefined()
+  expect((await filesIn(disk.path, 'v1')).length).toBe(1)
+  io.rename = rename
+  expect(await bodyOf(store, 'key')).toBeUndefined()
+  await vi.waitUntil(async () => (await filesIn(disk.path, 'v1')).length === 0)
+  const body = randomBytes(1000)
+  expect(await put(store, 'key', body)).toBe(true)
+  expect(await bodyOf(store, 'key')).toEqual(body)
 })
 
 test('a directory that is removed under the running store is made again', async () => {
