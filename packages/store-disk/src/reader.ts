@@ -1,5 +1,5 @@
-import type { CacheMeta, GetOptions, StoredMeta } from '@proxy/cache'
-import { type Body, createHeaders, WholeBody } from '@proxy/pipeline'
+import type { GetOptions } from '@proxy/cache'
+import { type Body, WholeBody } from '@proxy/pipeline'
 import { BlockCursor, verifyBlocks } from './blocks-file.ts'
 import { type Attempt, withDeadline } from './deadline.ts'
 import { DiskEntry } from './entry.ts'
@@ -10,6 +10,7 @@ import type { DiskFile, DiskIo } from './io.ts'
 import { currentMeta, decodeHead, type EntryName, type FileHead, type Places } from './layout.ts'
 import { OpenFiles } from './open-files.ts'
 import type { ResolvedOptions } from './options.ts'
+import { parseMeta } from './stored-meta.ts'
 import { Turns } from './turns.ts'
 
 /** A file that was opened and whose head holds. */
@@ -247,16 +248,5 @@ export class FileReader {
       health.failed(error)
       throw error
     }
-  }
-}
-
-/** The metadata in `json`, its headers without a prototype; undefined when it is not metadata at all. */
-function parseMeta(json: Buffer, length: number): StoredMeta | undefined {
-  try {
-    const meta = JSON.parse(json.toString()) as CacheMeta
-    return typeof meta !== 'object' || meta === null ? undefined : { ...meta, headers: createHeaders(meta.headers), length }
-  } catch {
-    // Its checksum is right, so it was written like this: not by this package.
-    return undefined
   }
 }
