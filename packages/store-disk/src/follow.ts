@@ -48,7 +48,7 @@ class GrowingCursor implements BodyCursor {
     this.write = write
     this.next = offset
     this.options = options
-    this.hold()
+    void this.holdOnce()
   }
 
   get remaining(): number {
@@ -67,8 +67,8 @@ class GrowingCursor implements BodyCursor {
       }
       await write.progress()
       if (this.over) throw new DiskError('gone')
-      this.hold()
     }
+    this.hold()
     if (this.remaining === 0) return []
     const { version, bodyStart, available } = write
     const file = this.held
@@ -87,9 +87,18 @@ class GrowingCursor implements BodyCursor {
     this.held = undefined
   }
 
+  /** Holds the file from the moment it is there: a reader that pauses asks for nothing until long after the write has let go of it. */
+  private async holdOnce(): Promise<void> {
+    this.hold()
+    while (this.held === undefined && !this.over && !this.write.isFailed && !this.write.isComplete) {
+      await this.write.progress()
+      this.hold()
+    }
+  }
+
   private hold(): void {
     const { file } = this.write
-    if (this.held !== undefined || file === undefined || !file.retain()) return
+    if (this.over || this.held !== undefined || file === undefined || !file.retain()) return
     this.held = file
   }
 }

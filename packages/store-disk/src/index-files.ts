@@ -15,6 +15,7 @@ export class IndexFiles {
   private readonly index: EntryIndex
   private readonly journal: Journal
   private readonly others: OtherJournals
+  private isWhole = false
   private beatAtMs = 0
   private snapshots = 0
 
@@ -30,11 +31,14 @@ export class IndexFiles {
     return this.journal.waitingFileBytes
   }
 
-  /** Whether changes were lost since this was last asked: only the directory itself can tell then. */
-  takeLosses(): boolean {
-    const { lossy } = this.journal
+  /** The index lacks something that only the directory itself can tell: files that were not read, or records that were lost. */
+  get isIncomplete(): boolean {
+    return !this.isWhole || this.journal.lossy
+  }
+
+  set isIncomplete(value: boolean) {
+    this.isWhole = !value
     this.journal.lossy = false
-    return lossy
   }
 
   note(change: Change): void {
@@ -42,8 +46,9 @@ export class IndexFiles {
   }
 
   async load(apply: (change: Change) => void): Promise<void> {
-    await readSnapshot(this.host.io, this.host.places, this.index)
+    const isWhole = await readSnapshot(this.host.io, this.host.places, this.index)
     await this.others.read(apply)
+    this.isWhole = isWhole
   }
 
   /** Writes what this store did, and applies what the others did. */
@@ -87,6 +92,6 @@ export class IndexFiles {
   }
 
   private writeSnapshot(): Promise<void> {
-    return writeSnapshot(this.host.io, this.host.places, this.index, `${this.host.owner}.snapshot${this.snapshots++}`)
+    return writeSnapshot(this.host.io, this.host.places, this.index, `${this.host.owner.name}.snapshot${this.snapshots++}`)
   }
 }

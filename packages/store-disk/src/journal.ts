@@ -4,6 +4,7 @@ import { DISK_BLOCK_BYTES } from './entry-index.ts'
 import type { Id } from './index-shard.ts'
 import type { DiskFile, DiskIo } from './io.ts'
 import type { Places } from './layout.ts'
+import type { Owner } from './owner.ts'
 
 /** A change of the index: an entry of that many blocks, or none any more. */
 export interface Change {
@@ -39,14 +40,14 @@ export class Journal {
   lossy = false
   private readonly io: DiskIo
   private readonly places: Places
-  private readonly owner: string
+  private readonly owner: Owner
   private waiting: Change[] = []
   private file: DiskFile | undefined
   private position = 0
   private number = 0
   private flushing: Promise<void> | undefined
 
-  constructor(io: DiskIo, places: Places, owner: string) {
+  constructor(io: DiskIo, places: Places, owner: Owner) {
     this.io = io
     this.places = places
     this.owner = owner
@@ -62,7 +63,7 @@ export class Journal {
   }
 
   get name(): string {
-    return `${this.owner}.${this.number}${JOURNAL_SUFFIX}`
+    return `${this.owner.name}.${this.number}${JOURNAL_SUFFIX}`
   }
 
   add(change: Change): void {

@@ -110,6 +110,11 @@ function encodeSlot(version: string, sequence: number, metaJson: Buffer): Buffer
   return slot
 }
 
+/** The digest of the key that a file says it is for; undefined where it is too short for one. */
+export function digestIn(bytes: Buffer): Buffer | undefined {
+  return bytes.byteLength < FIXED_BYTES ? undefined : bytes.subarray(24, 56)
+}
+
 /** Reads the fixed part. `unknown`: of another format, which another version of this package may still want; `foreign`: another key's. */
 export function decodeHead(bytes: Buffer, digest: Buffer): FileHead | 'broken' | 'unknown' | 'foreign' {
   if (bytes.byteLength < FIXED_BYTES || bytes.compare(MAGIC, 0, 7, 0, 7) !== 0) return 'broken'

@@ -10,7 +10,7 @@ export interface DiskStoreOptions {
   readonly maxEntryBytes?: number
   /** Bound of the bytes that wait to be written, all writes together; a write that does not fit is dropped. Default 64 MiB. */
   readonly maxPendingBytes?: number
-  /** Files held open for entries that are being read or wait for being opened. Beyond, `get` rejects. Default 512. */
+  /** Files held open for entries that are being read or wait for being opened: one for each version, however many read it. Beyond, `get` rejects, but for an entry that is known to be small enough to be read at once. Default 512. */
   readonly maxOpenFiles?: number
   /** Operations given to libuv's thread pool at a time, so that a disk that hangs does not take all of its threads from DNS lookups. Default: one less than the pool has, that is 3. */
   readonly maxOperations?: number

@@ -3,7 +3,7 @@ import { isAbsent } from './errors.ts'
 import type { DiskFile, DiskIo } from './io.ts'
 import { applyRecords, type Change, JOURNAL_SUFFIX, RECORD_BYTES } from './journal.ts'
 import type { Places } from './layout.ts'
-import { ABANDONED_AFTER_MS, isGone } from './owner.ts'
+import { ABANDONED_AFTER_MS, isGone, type Owner } from './owner.ts'
 
 const PIECE_BYTES = 10_000 * RECORD_BYTES
 
@@ -16,11 +16,11 @@ interface Tail {
 export class OtherJournals {
   private readonly io: DiskIo
   private readonly places: Places
-  private readonly owner: string
+  private readonly owner: Owner
   private readonly tails = new Map<string, Tail>()
   private readonly done = new Set<string>()
 
-  constructor(io: DiskIo, places: Places, owner: string) {
+  constructor(io: DiskIo, places: Places, owner: Owner) {
     this.io = io
     this.places = places
     this.owner = owner
@@ -63,7 +63,7 @@ export class OtherJournals {
   private async list(): Promise<Set<string>> {
     try {
       const names = await this.io.readdir(this.places.index)
-      return new Set(names.filter((name) => name.endsWith(JOURNAL_SUFFIX) && !name.startsWith(this.owner)))
+      return new Set(names.filter((name) => name.endsWith(JOURNAL_SUFFIX) && !name.startsWith(this.owner.name)))
     } catch (error) {
       if (isAbsent(error)) return new Set()
       throw error

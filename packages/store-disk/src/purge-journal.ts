@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import type { PurgeRecord } from '@proxy/cache'
 import { isAbsent } from './errors.ts'
 import type { DiskFile, DiskIo } from './io.ts'
+import type { Owner } from './owner.ts'
 import { encodeLine } from './purge-lines.ts'
 
 export const PURGES_SUFFIX = '.purges'
@@ -10,7 +11,7 @@ export const TEMPORARY_SUFFIX = '.tmp'
 export interface PurgeJournalHost {
   readonly io: DiskIo
   readonly folder: string
-  readonly owner: string
+  readonly owner: Owner
   /** Everything that is known, also what waits to be written. */
   readonly records: () => Iterable<PurgeRecord>
   /** Lines in the file, and lines that wait: beyond, the file is replaced by one that holds what is known. */
@@ -40,7 +41,7 @@ export class PurgeJournal {
 
   /** A name in the folder that is this log's and was not used before. */
   freshName(): string {
-    return `${this.host.owner}.${++this.number}`
+    return `${this.host.owner.name}.${++this.number}`
   }
 
   /** Has a line written by the next `write`, and by each one until one succeeds. */

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { PurgeRecord } from '@proxy/cache'
 import { DiskError, isAbsent } from './errors.ts'
 import type { DiskFile, DiskIo } from './io.ts'
-import { ABANDONED_AFTER_MS, isGone } from './owner.ts'
+import { ABANDONED_AFTER_MS, isGone, type Owner } from './owner.ts'
 import { PURGES_SUFFIX } from './purge-journal.ts'
 import { decodeLine, MAX_LINE_BYTES } from './purge-lines.ts'
 
@@ -14,7 +14,7 @@ const MAX_LISTINGS = 10
 export interface PurgeJournalsHost {
   readonly io: DiskIo
   readonly folder: string
-  readonly owner: string
+  readonly owner: Owner
   readonly apply: (record: PurgeRecord) => void
   /** Told of a journal in which something that was written is not what it was. */
   readonly onBroken: () => void
@@ -91,7 +91,7 @@ export class PurgeJournals {
 
   /** False when a journal was replaced before it could be opened: the folder has to be looked at again. */
   private async readListed(names: readonly string[]): Promise<boolean> {
-    const journals = new Set(names.filter((name) => name.endsWith(PURGES_SUFFIX) && !name.startsWith(this.host.owner)))
+    const journals = new Set(names.filter((name) => name.endsWith(PURGES_SUFFIX) && !name.startsWith(this.host.owner.name)))
     let complete = true
     for (const name of journals) if (!this.tails.has(name) && !(await this.follow(name))) complete = false
     for (const [name, tail] of this.tails) {

@@ -5,7 +5,7 @@ import { settledWithin, withDeadline } from './deadline.ts'
 import { DiskError, isAbsent, toDiskError } from './errors.ts'
 import { type DiskFault, Health } from './health.ts'
 import { DiskIo } from './io.ts'
-import { createOwner, isGone, releaseOwner } from './owner.ts'
+import { isGone, Owner, placeKnown } from './owner.ts'
 import { PURGES_SUFFIX, PurgeJournal, TEMPORARY_SUFFIX } from './purge-journal.ts'
 import { PurgeJournals } from './purge-journals.ts'
 import { encodeLine } from './purge-lines.ts'
@@ -38,7 +38,7 @@ export class DiskPurgeLog implements PurgeLog {
   private readonly log: MemoryPurgeLog
   private readonly io: DiskIo
   private readonly folder: string
-  private readonly owner = createOwner()
+  private readonly owner = new Owner()
   private readonly journal: PurgeJournal
   private readonly journals: PurgeJournals
   private readonly health: Health
@@ -131,7 +131,7 @@ export class DiskPurgeLog implements PurgeLog {
     )
     this.journals.close()
     this.journal.close()
-    releaseOwner(this.owner)
+    this.owner.release()
   }
 
   /** Those that are asked for while others wait for their turn are written together with them. */
@@ -165,6 +165,7 @@ export class DiskPurgeLog implements PurgeLog {
 
   private async share(): Promise<void> {
     const { journal, journals } = this
+    await placeKnown()
     const names = await journals.read()
     this.known = true
     if (journal.name !== undefined && !names.includes(journal.name)) journal.isStale = true
@@ -180,7 +181,7 @@ export class DiskPurgeLog implements PurgeLog {
   /** What this log has written anew or taken over, and what others began and did not end. */
   private async removeLeftOver(names: readonly string[]): Promise<void> {
     for (const name of names) {
-      const isMine = name.startsWith(`${this.owner}.`)
+      const isMine = name.startsWith(`${this.owner.name}.`)
       if (isMine ? name === this.journal.name : !name.endsWith(TEMPORARY_SUFFIX) || isGone(name) !== true) continue
       try {
         await this.io.unlink(join(this.folder, name))

@@ -1,5 +1,5 @@
-import type { CacheMeta, GetOptions, StoredMeta } from '@proxy/cache'
-import { type Body, createHeaders, WholeBody } from '@proxy/pipeline'
+import type { GetOptions } from '@proxy/cache'
+import { type Body, WholeBody } from '@proxy/pipeline'
 import { BlockCursor, verifyBlocks } from './blocks-file.ts'
 import { type Attempt, withDeadline } from './deadline.ts'
 import { DiskEntry } from './entry.ts'
@@ -8,7 +8,9 @@ import { FileBody } from './file-body.ts'
 import type { Health } from './health.ts'
 import type { DiskFile, DiskIo } from './io.ts'
 import { currentMeta, decodeHead, type EntryName, type FileHead, type Places } from './layout.ts'
+import { OpenFiles } from './open-files.ts'
 import type { ResolvedOptions } from './options.ts'
+import { parseMeta } from './stored-meta.ts'
 import { Turns } from './turns.ts'
 
 /** A file that was opened and whose head holds. */
@@ -19,6 +21,9 @@ export interface OpenedFile {
   readonly bytes: Buffer
 }
 
+/** `condemned`: found so before, and still there. */
+export type UselessReason = 'broken' | 'outlived' | 'condemned'
+
 /** What the reader needs of its store. */
 export interface ReadHost {
   readonly io: DiskIo
@@ -27,10 +32,10 @@ export interface ReadHost {
   readonly health: Health
   /** Bytes of a key's file as far as known, rounded up; 0 where it is not. */
   sizeHint(id: string): number
-  /** A version that is known to be broken and could not be removed. */
+  /** A version that must not be served. */
   isCondemned(version: string): boolean
   /** Removes a file that is of no use, unless another one has its name by then. */
-  foundUseless(id: string, version: string, file: DiskFile, reason: 'broken' | 'outlived'): void
+  foundUseless(id: string, version: string, file: DiskFile, reason: UselessReason): void
 }
 
 /** Files up to this size are read whole at once. */
@@ -44,12 +49,17 @@ export class FileReader {
   private readonly turns: Turns
   /** Reads of bodies that were not done in time, since the last one that was. */
   private timeouts = 0
-  /** Files that entries and bodies hold. */
-  openFiles = 0
+  private readonly held: OpenFiles
 
   constructor(host: ReadHost) {
     this.host = host
+    this.held = new OpenFiles(host.options.maxOpenFiles)
     this.turns = new Turns(host.options.maxOperations)
+  }
+
+  /** Files that entries and bodies hold. */
+  get openFiles(): number {
+    return this.held.count
   }
 
   /** The entry under `name`; undefined for none of ours. Rejects with `DiskError`. */
@@ -102,30 +112,43 @@ export class FileReader {
   }
 
   private async find(name: EntryName, all: boolean, attempt: Attempt): Promise<DiskEntry | undefined> {
+    const { host, held } = this
+    const hint = host.sizeHint(name.id)
+    // What is read at once is closed at once, and needs no place among the files that are held.
+    if (all && hint > 0 && hint <= WHOLE_FILE_BYTES) return this.look(name, hint, attempt)
+    held.enter(name.id)
+    try {
+      return await this.look(name, FIRST_READ_BYTES, attempt)
+    } finally {
+      held.leave(name.id)
+    }
+  }
+
+  private async look(name: EntryName, firstBytes: number, attempt: Attempt): Promise<DiskEntry | undefined> {
     const { host } = this
     const { options } = host
-    if (this.openFiles >= options.maxOpenFiles) throw new DiskError('busy')
-    const hint = host.sizeHint(name.id)
-    const opened = await this.openFile(name, 'r', all && hint > 0 && hint <= WHOLE_FILE_BYTES ? hint : FIRST_READ_BYTES)
+    const opened = await this.openFile(name, 'r', firstBytes)
     if (opened === undefined) return undefined
     const { file, head, bytes } = opened
-    let held = false
+    let isHeld = false
     try {
       if (attempt.over) throw new DiskError('aborted')
-      if (host.isCondemned(head.version)) return undefined
+      if (host.isCondemned(head.version)) return this.useless(name, head.version, file, 'condemned')
       const json = currentMeta(bytes, head)
       const meta = json && parseMeta(json, head.length)
       if (meta === undefined) return this.useless(name, head.version, file, 'broken')
       if (meta.v !== 1) return undefined
       if (meta.keepUntil <= options.clock.wallMs()) return this.useless(name, head.version, file, 'outlived')
-      const body = await this.bodyOf(opened)
+      let body = await this.bodyOf(opened)
       if (body === undefined) return this.useless(name, head.version, file, 'broken')
-      const openPart = (held: DiskFile, of: FileHead, start: number, end: number): Promise<Body> => this.openPart(name, held, of, start, end)
-      held = !Buffer.isBuffer(body)
-      if (held) this.hold(file)
+      if (!Buffer.isBuffer(body)) {
+        body = this.hold(name.id, head.version, file)
+        isHeld = true
+      }
+      const openPart = (part: DiskFile, of: FileHead, start: number, end: number): Promise<Body> => this.openPart(name, part, of, start, end)
       return new DiskEntry(head, meta, body, openPart, options.holdTimeoutMs)
     } finally {
-      if (!held) file.close()
+      if (!isHeld) file.close()
     }
   }
 
@@ -199,14 +222,17 @@ export class FileReader {
     }
   }
 
-  private hold(file: DiskFile): void {
-    this.openFiles++
-    file.onClosed = () => {
-      this.openFiles--
+  private hold(id: string, version: string, file: DiskFile): DiskFile {
+    // A file that has grown since its size was noted has come without a place.
+    this.held.enter(id)
+    try {
+      return this.held.hold(id, version, file)
+    } finally {
+      this.held.leave(id)
     }
   }
 
-  private useless(name: EntryName, version: string, file: DiskFile, reason: 'broken' | 'outlived'): undefined {
+  private useless(name: EntryName, version: string, file: DiskFile, reason: UselessReason): undefined {
     this.host.foundUseless(name.id, version, file, reason)
     return undefined
   }
@@ -222,16 +248,5 @@ export class FileReader {
       health.failed(error)
       throw error
     }
-  }
-}
-
-/** The metadata in `json`, its headers without a prototype; undefined when it is not metadata at all. */
-function parseMeta(json: Buffer, length: number): StoredMeta | undefined {
-  try {
-    const meta = JSON.parse(json.toString()) as CacheMeta
-    return typeof meta !== 'object' || meta === null ? undefined : { ...meta, headers: createHeaders(meta.headers), length }
-  } catch {
-    // Its checksum is right, so it was written like this: not by this package.
-    return undefined
   }
 }

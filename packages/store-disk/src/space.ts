@@ -1,3 +1,4 @@
+import { Comparison } from './comparison.ts'
 import { blocksOf, DISK_BLOCK_BYTES, EntryIndex, type Evicted } from './entry-index.ts'
 import { DiskError, isAbsent, toDiskError } from './errors.ts'
 import type { Health } from './health.ts'
@@ -7,13 +8,12 @@ import type { DiskIo } from './io.ts'
 import type { Change } from './journal.ts'
 import type { Places } from './layout.ts'
 import type { ResolvedOptions } from './options.ts'
-import { survey, sweepTemporary } from './upkeep.ts'
+import { type Owner, placeKnown } from './owner.ts'
 
 /** How often journals are written and those of others read. */
 const EXCHANGE_MS = 1000
 /** So much of `maxBytes` at most is written without telling the other stores. */
 const UNANNOUNCED_SHARE = 1 / 50
-const SURVEY_EVERY_MS = 60 * 60_000
 /** Files removed at a time to make room. */
 const EVICT_AT_ONCE = 8
 /** What a full disk makes the store give up, so that the next write finds room. */
@@ -25,28 +25,32 @@ export interface SpaceHost {
   readonly options: ResolvedOptions
   readonly places: Places
   readonly health: Health
-  readonly owner: string
+  readonly owner: Owner
 }
 
 /** Keeps the files within `maxBytes`: knows them from a snapshot and journals, shares what it does with other stores on the directory, and evicts. */
 export class SpaceKeeper {
   readonly index = new EntryIndex()
   evictions = 0
-  /** True until the directory has been compared with the index. */
-  surveying = true
   private readonly host: SpaceHost
   private readonly files: IndexFiles
+  private readonly comparison: Comparison
   private temporaryBytes = 0
   private opening: Promise<void> | undefined
   private exchanging: Promise<void> | undefined
   private upkeep: Promise<void> = Promise.resolve()
   private timer: NodeJS.Timeout | undefined
-  private surveyedAtMs = 0
   private closed = false
 
   constructor(host: SpaceHost) {
     this.host = host
     this.files = new IndexFiles(host, this.index)
+    this.comparison = new Comparison(host, this.index, this.files, () => this.closed)
+  }
+
+  /** True until the directory has been compared with the index. */
+  get surveying(): boolean {
+    return this.comparison.isRunning
   }
 
   /** Bytes that all files take, those being written among them. */
@@ -133,6 +137,7 @@ export class SpaceKeeper {
   private async load(): Promise<void> {
     const { io, places, health } = this.host
     let failure: unknown
+    await placeKnown()
     try {
       for (const folder of [places.entries, places.temporary, places.index]) await io.mkdir(folder)
     } catch (error) {
@@ -168,15 +173,14 @@ export class SpaceKeeper {
   }
 
   private async share(): Promise<void> {
-    const { health, options } = this.host
+    const { health } = this.host
     try {
       await this.files.share((change) => this.applyOthers(change))
       health.success()
     } catch (error) {
       health.failed(toDiskError(error))
     }
-    if (this.surveying || this.closed) return
-    if (options.clock.monotonicMs() - this.surveyedAtMs > SURVEY_EVERY_MS || this.files.takeLosses()) this.upkeep = this.compare()
+    if (!this.closed && this.comparison.isDue) this.upkeep = this.compare()
   }
 
   private apply({ id, blocks }: Change): void {
@@ -202,20 +206,8 @@ export class SpaceKeeper {
     }
   }
 
-  /** Compares the directory with the index and removes what dead stores left. Never rejects. */
-  private async compare(): Promise<void> {
-    const { io, places, health, options } = this.host
-    this.surveying = true
-    this.surveyedAtMs = options.clock.monotonicMs()
-    try {
-      await sweepTemporary(io, places)
-      await survey(io, places, this.index, () => this.closed)
-      if (!this.closed) await this.files.absorb()
-      await this.evictWhile(() => this.bytes > options.maxBytes)
-    } catch (error) {
-      health.failed(toDiskError(error))
-    }
-    this.surveying = false
+  private compare(): Promise<void> {
+    return this.comparison.run(() => this.evictWhile(() => this.bytes > this.host.options.maxBytes))
   }
 
   private async evictWhile(needed: () => boolean): Promise<void> {

@@ -1,21 +1,20 @@
 import { join } from 'node:path'
-import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions } from '@proxy/cache'
+import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions, StoredMeta } from '@proxy/cache'
+import { Sweeps } from '@proxy/cache/purging'
 import { settledWithin, withDeadline } from './deadline.ts'
 import { DiskError, isAbsent, toDiskError } from './errors.ts'
 import { type DiskFault, Health } from './health.ts'
 import { type DiskFile, DiskIo } from './io.ts'
 import { type EntryName, nameOf, nextSlot, Places } from './layout.ts'
 import { type DiskStoreOptions, type ResolvedOptions, resolveOptions } from './options.ts'
-import { createOwner, releaseOwner } from './owner.ts'
+import { Owner } from './owner.ts'
 import { FIRST_READ_BYTES, FileReader, type OpenedFile } from './reader.ts'
-import { removeExactly } from './removal.ts'
+import { Removals } from './removals.ts'
 import { SpaceKeeper } from './space.ts'
 import type { DiskStoreStats, DropReason } from './stats.ts'
+import { walkFiles } from './walk.ts'
 import type { WriteHost } from './write-host.ts'
 import { DiskWriter } from './writer.ts'
-
-/** Versions that are broken and could not be removed: remembered, so that they stay misses. */
-const MAX_CONDEMNED = 1024
 
 const ios = new WeakMap<DiskStore, DiskIo>()
 
@@ -38,18 +37,17 @@ export class DiskStore implements CacheStore {
   private readonly writeHealth: Health
   /** Apart from writes: from a full disk things can be removed. */
   private readonly removalHealth: Health
-  private readonly owner = createOwner()
+  private readonly owner = new Owner()
+  private readonly sweeps: Sweeps
   private readonly writeHost: WriteHost
   private readonly writers = new Set<DiskWriter>()
-  private readonly removals = new Map<string, Promise<void>>()
-  private readonly condemned = new Set<string>()
+  private readonly removals: Removals
   private readonly drops: Record<DropReason, number> = { 'too-large': 0, 'no-room': 0, unavailable: 0, closed: 0 }
   private readonly unavailable = new DiskError('unavailable')
   private temporaries = 0
   private pendingBytes = 0
   private hits = 0
   private misses = 0
-  private broken = 0
   private writes = 0
   private failedWrites = 0
   private closed = false
@@ -68,15 +66,23 @@ export class DiskStore implements CacheStore {
     this.removalHealth = health('removal')
     const { io, places, owner } = this
     this.space = new SpaceKeeper({ io, places, owner, options: resolved, health: health('index') })
+    const isClosed = (): boolean => this.closed
+    const temporaryPath = (): string => join(places.temporary, `${owner.name}.${this.temporaries++}`)
+    const { readHealth, removalHealth } = this
+    const removals = new Removals({ io, places, readHealth, removalHealth, isClosed, temporaryPath, removed: (id) => this.space.removed(id) })
+    this.removals = removals
+    const isCondemned = (version: string): boolean => removals.condemned.has(version)
     this.reader = new FileReader({
       io,
       places,
       options: resolved,
-      health: this.readHealth,
+      health: readHealth,
       sizeHint: (id) => this.space.sizeOf(id),
-      isCondemned: (version) => this.condemned.has(version),
-      foundUseless: (id, version, file, reason) => this.foundUseless(id, version, file, reason)
+      isCondemned,
+      foundUseless: (id, version, file, reason) => removals.foundUseless(id, version, file, reason)
     })
+    const walked = { io, places, options: resolved, isClosed, isCondemned, remove: (id: string, file: DiskFile) => removals.remove(id, file) }
+    this.sweeps = new Sweeps((find) => walkFiles(walked, find))
     this.writeHost = {
       io,
       places,
@@ -87,13 +93,12 @@ export class DiskStore implements CacheStore {
       releasePending: (bytes) => {
         this.pendingBytes -= bytes
       },
-      temporaryPath: () => this.temporaryPath(),
+      temporaryPath,
       dropped: (reason) => void this.drops[reason]++,
       failed: () => void this.failedWrites++,
       stored: () => void this.writes++,
       readBlocks: (cursor) => this.reader.readBlocks(cursor),
-      // The entry is whole, but its writer was told that it is not stored: where it cannot be removed, whoever watches faults hears of it.
-      revoke: (name, version) => void this.removeVersion(name, version).catch((error: unknown) => this.writeHealth.failed(toDiskError(error)))
+      givenUp: (name, version, commit) => this.givenUp(name, version, commit)
     }
   }
 
@@ -146,13 +151,23 @@ export class DiskStore implements CacheStore {
     })
   }
 
+  /** Looks at every file, in the background and a few at a time. Rejects with `DiskError` when one could not be looked at or removed. */
+  async sweep(matches: (meta: StoredMeta) => boolean, keep: boolean): Promise<number> {
+    if (this.closed) throw new DiskError('closed')
+    try {
+      return await this.sweeps.sweep(matches, keep)
+    } catch (error) {
+      throw toDiskError(error)
+    }
+  }
+
   async close(): Promise<void> {
     if (this.closed) return
     this.closed = true
     await settledWithin(this.options.closeTimeoutMs, this.underWay())
     for (const writer of this.writers) writer.cancel()
     await settledWithin(this.options.closeTimeoutMs, this.space.close())
-    releaseOwner(this.owner)
+    this.owner.release()
   }
 
   stats(): DiskStoreStats {
@@ -164,7 +179,7 @@ export class DiskStore implements CacheStore {
       hits: this.hits,
       misses: this.misses,
       evictions: space.evictions,
-      broken: this.broken,
+      broken: this.removals.broken,
       writes: this.writes,
       failedWrites: this.failedWrites,
       droppedWrites: { ...this.drops },
@@ -226,35 +241,15 @@ export class DiskStore implements CacheStore {
   }
 
   private removeVersion(name: EntryName, version: string): Promise<boolean> {
-    return this.opened(name, version, 'r', async ({ file }) => {
-      const removed = await removeExactly(this.io, file, this.places.file(name.id), this.temporaryPath())
-      if (removed) this.space.removed(name.id)
-      return removed
-    })
+    return this.opened(name, version, 'r', ({ file }) => this.removals.remove(name.id, file))
   }
 
-  private foundUseless(id: string, version: string, file: DiskFile, reason: 'broken' | 'outlived'): void {
-    if (reason === 'broken') {
-      this.broken++
-      this.readHealth.failed(new DiskError('broken'))
-    }
-    if (this.closed || this.removals.has(id)) return
-    const removal = removeExactly(this.io, file, this.places.file(id), this.temporaryPath()).then(
-      (removed) => {
-        this.removals.delete(id)
-        if (removed) this.space.removed(id)
-      },
-      (error: unknown) => {
-        this.removals.delete(id)
-        this.removalHealth.failed(toDiskError(error))
-        if (reason === 'broken' && version !== '' && this.condemned.size < MAX_CONDEMNED) this.condemned.add(version)
-      }
+  private givenUp(name: EntryName, version: string, commit: Promise<void>): void {
+    this.removals.condemned.add(version)
+    commit.then(
+      () => this.removeVersion(name, version).catch((error: unknown) => this.removalHealth.failed(toDiskError(error))),
+      () => {} // It never became visible, and why was told by the write.
     )
-    this.removals.set(id, removal)
-  }
-
-  private temporaryPath(): string {
-    return join(this.places.temporary, `${this.owner}.${this.temporaries++}`)
   }
 
   private reservePending(bytes: number): boolean {
@@ -264,7 +259,7 @@ export class DiskStore implements CacheStore {
   }
 
   private underWay(): Promise<unknown> {
-    return Promise.all([...Array.from(this.writers, (writer) => writer.settled), ...this.removals.values()])
+    return Promise.all([...Array.from(this.writers, (writer) => writer.settled), this.removals.settled()])
   }
 
   private report(fault: DiskFault): void {

@@ -28,15 +28,13 @@ export async function sweepTemporary(io: DiskIo, places: Places): Promise<void> 
 export async function survey(io: DiskIo, places: Places, index: EntryIndex, isStopped: () => boolean): Promise<void> {
   for (let shard = 0; shard < SHARDS; shard++) {
     if (isStopped()) return
-    const prefix = shard.toString(16).padStart(2, '0')
     // From here on, what is added is newer than this and is left alone.
     const { tick } = index
-    const names = await namesIn(io, places.shard(prefix))
+    const names = await entriesIn(io, places, shard)
     const seen = new Set<string>()
     for (const [i, name] of names.entries()) {
       if (i % NAMES_PER_TURN === NAMES_PER_TURN - 1) await turn()
       if (isStopped()) return
-      if (!entryName.test(name) || !name.startsWith(prefix)) continue
       seen.add(name)
       if (index.blocksFor(name) === 0) await addFile(io, places, index, name)
     }
@@ -44,6 +42,13 @@ export async function survey(io: DiskIo, places: Places, index: EntryIndex, isSt
     for (const name of index.unseen(shard, seen, tick)) index.remove(idWords(name))
     await turn()
   }
+}
+
+/** The names of the files in one of the folders of entries. Rejects with what the system says. */
+export async function entriesIn(io: DiskIo, places: Places, shard: number): Promise<string[]> {
+  const prefix = shard.toString(16).padStart(2, '0')
+  const names = await namesIn(io, places.shard(prefix))
+  return names.filter((name) => entryName.test(name) && name.startsWith(prefix))
 }
 
 async function addFile(io: DiskIo, places: Places, index: EntryIndex, name: string): Promise<void> {

@@ -23,6 +23,6 @@ export interface WriteHost {
   stored(): void
   /** The next blocks of a write's own file, within the deadline. */
   readBlocks(cursor: BlockCursor): Promise<Buffer[]>
-  /** Removes a version that became visible after its commit had been given up. */
-  revoke(name: EntryName, version: string): void
+  /** The writer was told that this version is not stored, and `commit` may still make it visible: it is not served, and removed where it comes. */
+  givenUp(name: EntryName, version: string, commit: Promise<void>): void
 }

@@ -1,18 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import type { CacheMeta, CacheWriter } from '@proxy/cache'
-import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, BlockEncoder } from '@proxy/cache/blocks'
 import type { Body } from '@proxy/pipeline'
-import { withDeadline } from './deadline.ts'
 import { DiskError, toDiskError } from './errors.ts'
 import { type FollowedWrite, followWrite } from './follow.ts'
 import type { DiskFile } from './io.ts'
 import { bodyStartOf, type EntryName, encodeHead, isTooLargeMeta, nameOf } from './layout.ts'
 import type { DropReason } from './stats.ts'
+import { TemporaryFile } from './temporary-file.ts'
+import { WriteBuffer } from './write-buffer.ts'
 import type { WriteHost } from './write-host.ts'
 
-const FRAME_BYTES = BLOCK_BYTES + BLOCK_OVERHEAD_BYTES
-/** What is written at a time. */
-const FLUSH_BYTES = 256 * 1024
 /** Beyond this, `write` asks to wait. */
 const HIGH_WATER_BYTES = 1024 * 1024
 /** Rough cost of a write beside its bytes. */
@@ -25,31 +22,20 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
   private readonly declared: number | undefined
   readonly version = randomBytes(16).toString('hex')
   private readonly metaJson: Buffer
-  private readonly encoder: BlockEncoder
-  private readonly path: string
+  private readonly buffer: WriteBuffer
+  private readonly temporary: TemporaryFile
   private state: 'open' | 'committing' | 'failed' = 'open'
-  file: DiskFile | undefined
   readonly bodyStart: number
   available = 0
   isComplete = false
   /** Followers wait for it. */
   private changed: PromiseWithResolvers<void> | undefined
-  private frames: Buffer[] = []
-  /** What was gathered of frames and is on its way to the file, in order. */
-  private batches: Buffer[] = []
-  private gathered = 0
   /** Bytes taken but not written, which count as pending. */
   private unwritten = OVERHEAD_BYTES
   /** Where the next frames go. */
   private position: number
-  /** Bytes that a file operation has: also beyond its deadline, as it cannot be cut off. */
-  private inFlightBytes = 0
-  private inFlight: Promise<void> = Promise.resolve()
-  /** Room taken on the disk. */
-  private onDisk = 0
   private tail: Promise<void> = Promise.resolve()
   private ending = false
-  private settledAlready = false
   /** Resolves when nothing of this write is under way any more, to whether it was stored. */
   readonly settled: Promise<boolean>
   private readonly settle: (stored: boolean) => void
@@ -61,8 +47,8 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     this.host = host
     this.name = nameOf(key)
     this.declared = meta.length
-    this.encoder = new BlockEncoder(this.version)
-    this.path = host.temporaryPath()
+    this.buffer = new WriteBuffer(this.version)
+    this.temporary = new TemporaryFile(host)
     this.metaJson = refusal === undefined ? Buffer.from(JSON.stringify(meta)) : Buffer.alloc(0)
     this.bodyStart = bodyStartOf(this.metaJson)
     this.position = this.bodyStart
@@ -81,6 +67,10 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     return this.failed
   }
 
+  get file(): DiskFile | undefined {
+    return this.temporary.open
+  }
+
   readFrom(offset: number): Body {
     const { options, readBlocks } = this.host
     return followWrite(this, offset, { holdTimeoutMs: options.holdTimeoutMs, read: readBlocks })
@@ -92,28 +82,13 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
   }
 
   early(offset: number): Uint8Array[] {
-    let start = this.available
-    for (const framed of [...this.batches, ...this.frames]) {
-      const bytes = framed.byteLength - Math.ceil(framed.byteLength / FRAME_BYTES) * BLOCK_OVERHEAD_BYTES
-      const skip = offset - start
-      if (skip < bytes) {
-        const frame = Math.floor(skip / BLOCK_BYTES) * FRAME_BYTES
-        return [framed.subarray(frame + BLOCK_OVERHEAD_BYTES + (skip % BLOCK_BYTES), frame + FRAME_BYTES)]
-      }
-      start += bytes
-    }
-    const parts: Uint8Array[] = []
-    for (const part of this.encoder.unfinished) {
-      if (offset - start < part.byteLength) parts.push(part.subarray(Math.max(0, offset - start)))
-      start += part.byteLength
-    }
-    return parts
+    return this.buffer.read(offset, this.available)
   }
 
   write(chunk: Uint8Array): boolean {
     const { host, declared } = this
     if (this.state !== 'open' || chunk.byteLength === 0) return true
-    const length = this.encoder.length + chunk.byteLength
+    const length = this.buffer.length + chunk.byteLength
     if (declared !== undefined && length > declared) this.abort()
     else if (length > host.options.maxEntryBytes) this.drop('too-large')
     else if (!host.reservePending(chunk.byteLength)) this.drop('no-room')
@@ -128,7 +103,7 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
 
   commit(): Promise<boolean> {
     if (this.state !== 'open') return Promise.resolve(false)
-    if (this.declared !== undefined && this.declared !== this.encoder.length) {
+    if (this.declared !== undefined && this.declared !== this.buffer.length) {
       this.abort()
       return Promise.resolve(false)
     }
@@ -145,8 +120,7 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
   cancel(): void {
     if (this.failed) return
     this.state = 'failed'
-    this.frames = []
-    this.batches = []
+    this.buffer.clear()
     this.advance(0)
     this.end()
   }
@@ -158,35 +132,22 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
 
   private take(chunk: Uint8Array): void {
     this.unwritten += chunk.byteLength
-    for (const frame of this.encoder.push(ownBytes(chunk))) {
-      this.frames.push(frame)
-      this.gathered += frame.byteLength
-    }
+    this.buffer.push(chunk)
     this.advance(0)
-    if (this.gathered < FLUSH_BYTES) return
-    const bytes = this.nextBatch()
-    this.gathered = 0
+    if (!this.buffer.isFull) return
+    const bytes = this.buffer.nextBatch()
     this.tail = this.tail.then(() => this.append(bytes)).catch((error: unknown) => this.broke(error))
-  }
-
-  private nextBatch(): Buffer {
-    const bytes = Buffer.concat(this.frames)
-    this.frames = []
-    this.batches.push(bytes)
-    return bytes
   }
 
   private async append(bytes: Buffer): Promise<void> {
     if (this.failed) return
     const at = this.position
     this.position += bytes.byteLength
-    await this.put(bytes, at)
+    await this.temporary.put(bytes, at)
     const written = Math.min(bytes.byteLength, this.unwritten)
     this.unwritten -= written
     this.host.releasePending(written)
-    this.batches.shift()
-    // The last block may be a shorter one, which counts once the write is complete.
-    this.advance(Math.floor(bytes.byteLength / FRAME_BYTES) * BLOCK_BYTES)
+    this.advance(this.buffer.written())
   }
 
   /** Tells followers that more can be read, or that nothing will come. */
@@ -194,38 +155,6 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     this.available += bytes
     this.changed?.resolve()
     this.changed = undefined
-  }
-
-  /** Writes into the temporary file, which is made first. */
-  private put(bytes: Buffer, position: number): Promise<void> {
-    this.inFlightBytes = bytes.byteLength
-    const work = this.putNow(bytes, position)
-    const ended = (): void => {
-      this.inFlightBytes = 0
-    }
-    this.inFlight = work.then(ended, ended)
-    return this.step(() => work)
-  }
-
-  private async putNow(bytes: Buffer, position: number): Promise<void> {
-    const { host } = this
-    this.onDisk += bytes.byteLength
-    await host.space.reserve(bytes.byteLength)
-    if (this.file === undefined) {
-      const file = await host.io.openNew(this.path, host.places.temporary)
-      if (this.settledAlready) {
-        // Given up meanwhile: what ended the write had nothing to remove yet.
-        file.close()
-        this.unlink()
-        return
-      }
-      this.file = file
-    }
-    await this.file.write(bytes, position)
-  }
-
-  private step<T>(work: () => Promise<T>): Promise<T> {
-    return withDeadline(this.host.options.writeTimeoutMs, undefined, work, () => {})
   }
 
   private end(): void {
@@ -247,43 +176,36 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
     } catch (error) {
       this.broke(error)
     }
-    this.settledAlready = true
-    if (!stored && this.file !== undefined) this.unlink()
-    this.file?.close()
-    host.space.release(this.onDisk)
+    this.temporary.end(stored)
     this.releaseUnwritten()
     this.settle(stored)
   }
 
   /** What an operation still has counts until that ends: a disk that hangs would otherwise gather what every write left with it. */
   private releaseUnwritten(): void {
-    const { host, unwritten } = this
-    const held = Math.min(this.inFlightBytes, unwritten)
+    const { host, temporary, unwritten } = this
+    const held = Math.min(temporary.inFlightBytes, unwritten)
     host.releasePending(unwritten - held)
     this.unwritten = 0
-    if (held > 0) void this.inFlight.then(() => host.releasePending(held))
+    if (held > 0) void temporary.inFlight.then(() => host.releasePending(held))
   }
 
   private async store(): Promise<void> {
-    const { host, encoder, name, version } = this
-    const last = encoder.flush()
-    if (last !== undefined) this.frames.push(last)
-    const head = encodeHead(version, name.digest, encoder.length, this.metaJson)
-    if (this.file === undefined) await this.put(Buffer.concat([head, ...this.frames]), 0)
+    const { host, buffer, temporary, name, version } = this
+    buffer.finish()
+    const head = encodeHead(version, name.digest, buffer.length, this.metaJson)
+    if (this.file === undefined) await temporary.put(buffer.nextBatch(head), 0)
     else {
-      if (this.frames.length > 0) await this.append(this.nextBatch())
-      await this.put(head, 0)
+      if (!buffer.isEmpty) await this.append(buffer.nextBatch())
+      await temporary.put(head, 0)
     }
-    this.frames = []
+    buffer.clear()
     this.isComplete = true
-    this.advance(encoder.length - this.available)
-    const { file } = this
-    if (host.options.fsync) await this.step(async () => file?.sync())
-    const rename = (): Promise<void> => host.io.rename(this.path, host.places.file(name.id))
-    const late = (): void => host.revoke(name, version)
+    this.advance(buffer.length - this.available)
+    if (host.options.fsync) await temporary.sync()
     if (this.failed) throw new DiskError('aborted')
-    await withDeadline(host.options.writeTimeoutMs, undefined, () => host.io.inFolder(host.places.shard(name.id), rename), late)
-    host.space.added(name.id, this.onDisk)
+    await temporary.rename(name, version)
+    host.space.added(name.id, temporary.bytes)
   }
 
   private broke(thrown: unknown): void {
@@ -292,18 +214,8 @@ export class DiskWriter implements CacheWriter, FollowedWrite {
       this.host.health.failed(error)
       this.host.failed()
       // The write that comes next shall find room.
-      if (error.kind === 'full') this.host.space.shed(this.encoder.length).catch((shedding: unknown) => this.host.health.failed(toDiskError(shedding)))
+      if (error.kind === 'full') this.host.space.shed(this.buffer.length).catch((shedding: unknown) => this.host.health.failed(toDiskError(shedding)))
     }
     this.cancel()
   }
-
-  private unlink(): void {
-    // Where it cannot be removed, the next start does it.
-    this.host.io.unlink(this.path).catch(() => {})
-  }
-}
-
-/** A chunk is often a slice of a socket's buffer, all of which it keeps alive: what is small in something large is copied, so that what is counted is what is held. */
-function ownBytes(chunk: Uint8Array): Uint8Array {
-  return chunk.byteLength * 2 < chunk.buffer.byteLength ? Buffer.from(chunk) : chunk
 }

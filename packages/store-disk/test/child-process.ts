@@ -13,10 +13,11 @@ export interface Worker {
   ended(): Promise<number | null>
 }
 
-/** Runs a script of this folder as a process of its own, which is gone at the latest when the test is. */
-export function startWorker(script: string, args: readonly string[]): Worker {
+/** Runs a script of this folder as a process of its own, which is gone at the latest when the test is. `within`: a program and its arguments that start it. */
+export function startWorker(script: string, args: readonly string[], within: readonly string[] = []): Worker {
   const path = (name: string): string => new URL(name, import.meta.url).pathname
-  const child = spawn(process.execPath, ['--import', path('./child-hooks.mjs'), path(script), ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [program = '', ...programArgs] = [...within, process.execPath, '--import', path('./child-hooks.mjs'), path(script), ...args]
+  const child = spawn(program, programArgs, { stdio: ['ignore', 'pipe', 'inherit'] })
   const exited = once(child, 'exit')
   const lines: string[] = []
   let rest = ''

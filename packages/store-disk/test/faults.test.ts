@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import { readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cache } from '@proxy/cache'
 import { compose, createHeaders, createRequest, readAll } from '@proxy/pipeline'
 import { createFakeClock } from '@proxy/testing'
 import { describe, expect, test, vi } from 'vitest'
 import { type DiskFault, DiskStore } from '../src/index.ts'
+import { ioOf } from '../src/store.ts'
 import { bodyOf, filesIn, MIB, meta, mountTmpfs, openStore, patient, put } from './support.ts'
 
 /** A cache over the store whose origin answers each path with a body of its own, never twice the same. */
@@ -127,6 +128,89 @@ describe('a disk that is read-only', () => {
     await disk.writable()
     await store.close()
   })
+})
+
+// What the dead process had left could not be removed, and that ended the comparison as a whole: for an hour nothing was known of the files, and no size was kept.
+test('what cannot be removed at the start does not keep the directory from being compared, and goes later', async () => {
+  const disk = await mountTmpfs(64 * MIB)
+  const directory = join(disk.path, 'cache')
+  const maxBytes = 8 * MIB
+  const first = await openStore(directory, { maxBytes })
+  for (let i = 0; i < 7; i++) expect(await put(first, `old ${i}`, randomBytes(MIB - 10_000))).toBe(true)
+  const [journal] = await vi.waitUntil(async () => {
+    const found = (await filesIn(directory, 'index')).filter((path) => path.endsWith('.journal'))
+    return found.length > 0 && found
+  })
+  await first.close()
+  const [host] = journal!.split('/').at(-1)!.split('.')
+  const leftOver = join(directory, 'tmp', `${host}.${2 ** 22 + 1}.0.0123456789ab.3`)
+  await writeFile(leftOver, 'x')
+  await rm(join(directory, 'index'), { recursive: true })
+  await mkdir(join(directory, 'index'))
+  await disk.readOnly()
+  const clock = createFakeClock()
+  const store = await openStore(directory, { maxBytes, clock })
+  expect(store.stats().entries).toBe(7)
+  await disk.writable()
+  for (let i = 0; i < 7; i++) expect(await put(store, `new ${i}`, randomBytes(MIB - 10_000))).toBe(true)
+  expect(store.stats().bytes).toBeLessThanOrEqual(maxBytes)
+  expect((await filesIn(directory, 'v1')).length).toBe(store.stats().entries)
+  clock.advance(10_000)
+  await vi.waitUntil(async () => (await filesIn(directory, 'tmp')).length === 0, { timeout: 20_000 })
+})
+
+test('a comparison that failed is done again after seconds', async () => {
+  const disk = await mountTmpfs(8 * MIB)
+  const first = await openStore(disk.path)
+  for (let i = 0; i < 20; i++) await put(first, `key ${i}`, randomBytes(1000))
+  await first.close()
+  const expected = (await filesIn(disk.path, 'v1')).length
+  await rm(join(disk.path, 'index'), { recursive: true })
+  // A folder that nobody can read, root neither: its name leads to itself.
+  const entries = join(disk.path, 'v1')
+  const aside = join(disk.path, 'aside')
+  await rename(entries, aside)
+  await mkdir(entries)
+  await symlink('00', join(entries, '00'))
+  const clock = createFakeClock()
+  const faults: string[] = []
+  const store = await openStore(disk.path, { clock, onFault: ({ kind, side }) => faults.push(`${side} ${kind}`) })
+  expect(faults).toEqual(['index io'])
+  expect(store.stats().entries).toBe(0)
+  await rm(entries, { recursive: true })
+  await rename(aside, entries)
+  clock.advance(10_000)
+  await vi.waitUntil(() => store.stats().entries === expected, { timeout: 20_000 })
+})
+
+// It was visible from when the disk did it until it was removed, and for good where that failed: what had been reported as not stored was served.
+test('a commit that was given up and that the disk has done after all is not served, also where it cannot be removed', async () => {
+  const disk = await mountTmpfs(8 * MIB)
+  const store = await openStore(disk.path, { writeTimeoutMs: 200 })
+  expect(await put(store, 'key', randomBytes(1000))).toBe(true)
+  const io = ioOf(store)
+  const rename = io.rename.bind(io)
+  const answered = Promise.withResolvers<void>()
+  let renamed = 0
+  io.rename = async (from, to) => {
+    if (renamed++ > 0) throw Object.assign(new Error('the disk failed'), { code: 'EIO' })
+    await rename(from, to)
+    await answered.promise
+  }
+  expect(await put(store, 'key', randomBytes(1000))).toBe(false)
+  expect((await filesIn(disk.path, 'v1')).length).toBe(1)
+  expect(await bodyOf(store, 'key')).toBeUndefined()
+  await vi.waitUntil(() => renamed === 2)
+  answered.resolve()
+  await vi.waitUntil(() => renamed === 3)
+  expect(await bodyOf(store, 'key')).toBeUndefined()
+  expect((await filesIn(disk.path, 'v1')).length).toBe(1)
+  io.rename = rename
+  expect(await bodyOf(store, 'key')).toBeUndefined()
+  await vi.waitUntil(async () => (await filesIn(disk.path, 'v1')).length === 0)
+  const body = randomBytes(1000)
+  expect(await put(store, 'key', body)).toBe(true)
+  expect(await bodyOf(store, 'key')).toEqual(body)
 })
 
 test('a directory that is removed under the running store is made again', async () => {

@@ -83,6 +83,34 @@ test('a slow follower reads on after the commit, an overwrite and a delete', asy
   expect(Buffer.concat(chunks).equals(body)).toBe(true)
 })
 
+// It looked for the file when it was made and when it waited for bytes, and did neither while it paused: the write ended, and its file with it.
+test.each([100_000, 2 * MIB])('a follower that pauses before the write has a file gets all of %i bytes after the commit', async (length) => {
+  const store = await openStore(await folder())
+  const body = randomBytes(length)
+  const writer = store.put('key', meta())
+  writer.write(body.subarray(0, 50_000))
+  const chunks: Uint8Array[] = []
+  const ended = Promise.withResolvers<void>()
+  let paused = true
+  const flow = toSource(writer.readFrom?.(0) ?? null).start({
+    data: (chunk) => {
+      chunks.push(chunk)
+      return !paused
+    },
+    end: () => ended.resolve(),
+    error: ended.reject
+  })
+  await vi.waitUntil(() => chunks.length > 0)
+  if (!writer.write(body.subarray(50_000))) await writer.drained()
+  expect(await writer.commit()).toBe(true)
+  expect(await store.delete('key')).toBe(true)
+  expect(Buffer.concat(chunks).length).toBeLessThan(length)
+  paused = false
+  flow.resume()
+  await ended.promise
+  expect(Buffer.concat(chunks).equals(body)).toBe(true)
+})
+
 test('a follower of a write that fails gets an error, never an end', async () => {
   const disk = await mountTmpfs(MIB)
   const store = await openStore(disk.path)

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { EntryIndex } from '../src/entry-index.ts'
 import { DiskIo } from '../src/io.ts'
 import { Places } from '../src/layout.ts'
-import { createOwner, releaseOwner } from '../src/owner.ts'
+import { Owner } from '../src/owner.ts'
 import { writeSnapshot } from '../src/snapshot.ts'
 
 /** An index of random entries of one block each. */
@@ -20,7 +20,7 @@ export function generateIndex(entries: number, index = new EntryIndex()): EntryI
 export async function leaveSnapshot(directory: string, index: EntryIndex): Promise<void> {
   const places = new Places(directory)
   await mkdir(places.index, { recursive: true })
-  const owner = createOwner()
-  await writeSnapshot(new DiskIo(3, 1024), places, index, `${owner}.snapshot0`)
-  releaseOwner(owner)
+  const owner = new Owner()
+  await writeSnapshot(new DiskIo(3, 1024), places, index, `${owner.name}.snapshot0`)
+  owner.release()
 }

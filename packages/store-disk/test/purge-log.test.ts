@@ -8,7 +8,7 @@ import { createFakeClock } from '@proxy/testing'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { type DiskFault, DiskPurgeLog, type DiskPurgeLogOptions } from '../src/index.ts'
 import { DiskFile } from '../src/io.ts'
-import { createOwner, releaseOwner } from '../src/owner.ts'
+import { Owner, placeKnown } from '../src/owner.ts'
 import { encodeLine } from '../src/purge-lines.ts'
 import { startWorker } from './child-process.ts'
 import { folder, MIB, mountTmpfs, openStore } from './support.ts'
@@ -204,9 +204,10 @@ describe('several processes on one directory', () => {
   test('what dead logs began to write is removed, other files are left alone', async () => {
     const directory = await folder()
     await mkdir(join(directory, 'purges'))
-    const owner = createOwner()
-    releaseOwner(owner)
-    for (const name of [`${owner}.1.tmp`, '01234567.1.0.0123456789ab.1.tmp', 'tmp']) await writeFile(join(directory, 'purges', name), 'x')
+    const owner = new Owner()
+    owner.release()
+    await placeKnown()
+    for (const name of [`${owner.name}.1.tmp`, '01234567.1.0.0123456789ab.1.tmp', 'tmp']) await writeFile(join(directory, 'purges', name), 'x')
     await open(directory, { pollMs: 10 })
     await vi.waitUntil(async () => (await journalsIn(directory)).length === 2, inTime)
   })

@@ -6,7 +6,7 @@ import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { BLOCK_BYTES } from '@proxy/cache/blocks'
-import { readAll, toSource } from '@proxy/pipeline'
+import { type Body, readAll, toSource } from '@proxy/pipeline'
 import { createFakeClock } from '@proxy/testing'
 import { expect, test, vi } from 'vitest'
 import { startWorker } from './child-process.ts'
@@ -60,15 +60,55 @@ test('an entry keeps its own bytes through an overwrite, a delete and its evicti
 
 test('entries that nobody opens and bodies that nobody starts let go of their files; open files are bounded', async () => {
   const store = await openStore(await folder(), { maxOpenFiles: 3, holdTimeoutMs: 100 })
-  await put(store, 'key', randomBytes(MIB))
-  const held = await Promise.all([store.get('key'), store.get('key'), store.get('key')])
-  await expect(store.get('key')).rejects.toMatchObject({ code: 'DISK_BUSY' })
+  const keys = ['a', 'b', 'c', 'd']
+  for (const key of keys) await put(store, key, randomBytes(MIB))
+  const held = await Promise.all(keys.slice(0, 3).map((key) => store.get(key)))
+  await expect(store.get('d')).rejects.toMatchObject({ code: 'DISK_BUSY' })
   const body = toSource(await held[0]!.open())
   await vi.waitUntil(() => store.stats().openFiles === 0)
   await expect(held[1]!.open()).rejects.toMatchObject({ code: 'DISK_GONE' })
   await expect(readAll(body, 8 * MIB)).rejects.toMatchObject({ code: 'DISK_GONE' })
   expect(store.stats().readBreaker).toBe('closed')
-  expect((await bodyOf(store, 'key'))?.length).toBe(MIB)
+  expect((await bodyOf(store, 'd'))?.length).toBe(MIB)
+})
+
+// Each lookup compared the count before it opened its file and counted it at the end: six hundred that came together opened six hundred files.
+test('lookups that begin together keep to the bound of open files, and small entries are read all the same', async () => {
+  const store = await openStore(await folder(), { maxOpenFiles: 3 })
+  const keys = Array.from({ length: 20 }, (_, i) => `key ${i}`)
+  for (const key of keys) await put(store, key, randomBytes(200_000))
+  await put(store, 'small', randomBytes(60_000))
+  const outcomes = await Promise.allSettled(keys.map((key) => store.get(key)))
+  const entries = outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value : undefined)).filter((entry) => entry !== undefined)
+  expect(entries.length).toBe(3)
+  expect(store.stats().openFiles).toBe(3)
+  for (const outcome of outcomes) if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'DISK_BUSY' })
+  expect((await bodyOf(store, 'small'))?.length).toBe(60_000)
+  for (const entry of entries) entry.discard()
+  await vi.waitUntil(() => store.stats().openFiles === 0)
+  expect((await bodyOf(store, 'key 9'))?.length).toBe(200_000)
+})
+
+// Slow clients of one large file took a descriptor each, and the five hundred and thirteenth got nothing.
+test('the readers of one version share a file, those of another have their own', async () => {
+  const store = await openStore(await folder(), { maxOpenFiles: 2 })
+  const bodies = [randomBytes(MIB), randomBytes(MIB), randomBytes(MIB)]
+  const open = (): Promise<Body[]> => Promise.all(Array.from({ length: 50 }, async () => (await store.get('key'))!.open()))
+  await put(store, 'key', bodies[0]!)
+  const first = await open()
+  expect(store.stats().openFiles).toBe(1)
+  await put(store, 'key', bodies[1]!)
+  const second = await open()
+  expect(store.stats().openFiles).toBe(2)
+  await put(store, 'key', bodies[2]!)
+  await expect(store.get('key')).rejects.toMatchObject({ code: 'DISK_BUSY' })
+  const [left, ...others] = first
+  toSource(left!).discard()
+  for (const body of others) expect((await readAll(body, 8 * MIB)).equals(bodies[0]!)).toBe(true)
+  await vi.waitUntil(() => store.stats().openFiles === 1)
+  expect((await bodyOf(store, 'key'))?.equals(bodies[2]!)).toBe(true)
+  for (const body of second) expect((await readAll(body, 8 * MIB)).equals(bodies[1]!)).toBe(true)
+  await vi.waitUntil(() => store.stats().openFiles === 0)
 })
 
 // Each write that was given up left its bytes with an operation that waited for the disk, and counted no more: a disk that hung for long gathered them all.
@@ -130,6 +170,20 @@ test('a disk that hangs is a miss in time, then costs nothing, leaves a thread t
     { timeout: 20_000 }
   )
   await end.close()
+})
+
+// Timers that are due run before what the disk has answered is looked at: one pause of the process was ten disks that hang, and opened the breaker.
+test('a pause of the process is no disk that hangs', async () => {
+  const store = await openStore(await folder(), { readTimeoutMs: 2000, writeTimeoutMs: 2000 })
+  for (let i = 0; i < 10; i++) await put(store, `key ${i}`, randomBytes(1000))
+  const reads = Array.from({ length: 10 }, (_, i) => bodyOf(store, `key ${i}`))
+  const writes = Array.from({ length: 10 }, (_, i) => put(store, `new ${i}`, randomBytes(1000)))
+  await new Promise((resolve) => setImmediate(resolve))
+  const until = performance.now() + 2500
+  while (performance.now() < until);
+  expect((await Promise.all(reads)).map((body) => body?.length)).toEqual(Array.from({ length: 10 }, () => 1000))
+  expect(await Promise.all(writes)).toEqual(Array.from({ length: 10 }, () => true))
+  expect(store.stats()).toMatchObject({ timeouts: 0, readBreaker: 'closed', writeBreaker: 'closed' })
 })
 
 /** Without waiting for a reader, and without a thread of the pool, of which the test may have none left. */

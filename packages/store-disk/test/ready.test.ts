@@ -10,6 +10,7 @@ import { DiskStore } from '../src/index.ts'
 import { DiskIo } from '../src/io.ts'
 import { Places } from '../src/layout.ts'
 import { OtherJournals } from '../src/others.ts'
+import { Owner } from '../src/owner.ts'
 import { readSnapshot } from '../src/snapshot.ts'
 import { startWorker } from './child-process.ts'
 import { generateIndex, leaveSnapshot } from './generate.ts'
@@ -109,7 +110,7 @@ test('the index survives without a clean end: the journal has what came after th
   const index = new EntryIndex()
   const places = new Places(directory)
   const io = new DiskIo(3, 1024)
-  const others = new OtherJournals(io, places, 'nobody')
+  const others = new OtherJournals(io, places, new Owner())
   await others.read(({ id, blocks }) => {
     if (blocks === 0) index.remove(id)
     else index.set(id, blocks)

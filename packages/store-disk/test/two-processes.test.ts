@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { startWorker } from './child-process.ts'
 import { isTelling } from './self-telling.ts'
-import { bodyOf, filesIn, folder, MIB, openStore, put } from './support.ts'
+import { bodyOf, filesIn, folder, MIB, meta, openStore, put } from './support.ts'
 
 async function bytesIn(directory: string): Promise<number> {
   let bytes = 0
@@ -66,4 +66,23 @@ test('each learns what the other stores, overwrites and removes', async () => {
   expect(await bodyOf(one, 'key 3')).toEqual(body)
   for (let i = 10; i < 20; i++) expect(await two.delete(`key ${i}`)).toBe(true)
   await vi.waitUntil(() => one.stats().entries === 10 && one.stats().bytes === two.stats().bytes, { timeout: 20_000 })
+})
+
+// Numbers of processes were compared where only the name of the host was the same: each of two containers took the other's files for those of a dead process.
+test('processes that cannot see each other leave each other their files', async () => {
+  const directory = await folder()
+  const store = await openStore(directory)
+  const writer = store.put('key', meta())
+  const body = randomBytes(2 * MIB)
+  if (!writer.write(body)) await writer.drained()
+  expect(await put(store, 'other', randomBytes(1000))).toBe(true)
+  const mine = async (): Promise<string[]> => [...(await filesIn(directory, 'tmp')), ...(await filesIn(directory, 'index')).filter((path) => path.endsWith('.journal'))]
+  await vi.waitUntil(async () => (await mine()).length === 2, { timeout: 20_000 })
+  const before = await mine()
+  const other = startWorker('./child-survey.ts', [directory], ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc'])
+  expect(await other.ended()).toBe(0)
+  expect(Number(other.lines.at(-1)), 'it has numbers of its own').toBe(1)
+  expect(await mine()).toEqual(expect.arrayContaining(before))
+  expect(await writer.commit()).toBe(true)
+  expect(await bodyOf(store, 'key')).toEqual(body)
 })
