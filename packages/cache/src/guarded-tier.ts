@@ -1,6 +1,6 @@
 import type { Clock } from '@proxy/pipeline'
 import type { Background } from './background.ts'
-import { tierOut } from './errors.ts'
+import { storedBodyBroken, tierOut } from './errors.ts'
 import { MissedRemovals } from './missed-removals.ts'
 import { OwedRemovals } from './owed-removals.ts'
 import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions, StoredMeta } from './store.ts'
@@ -82,7 +82,7 @@ export class GuardedTier implements ClearedTier {
     if (entry === undefined) return undefined
     const { missed } = this
     const isOutdated = entry.meta.requestTime <= missed.outdatedUntil
-    if (!isOutdated && !missed.has(key)) return new TierEntry(this, entry)
+    if (!isOutdated && !missed.has(key)) return new TierEntry(this, key, entry)
     entry.discard()
     if (isOutdated) this.background.add(this.remove(key, entry.version))
     return undefined
@@ -181,6 +181,12 @@ export class GuardedTier implements ClearedTier {
     this.missed.add(key, isSuperseded)
     this.guard.failed(this.unavailable)
     throw this.unavailable
+  }
+
+  /** Removes an entry that turned out to be broken while it was read. */
+  drop(key: string, version: string): void {
+    this.guard.failed(storedBodyBroken(`entry of tier ${this.settings.name} has another length than it said`))
+    this.background.add(this.remove(key, version))
   }
 
   async clear(key: string, isSuperseded: boolean): Promise<void> {
