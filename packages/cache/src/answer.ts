@@ -1,4 +1,5 @@
 import { type ByteRange, combined, discardBody, type HeaderMap, type ProxyRequest, type ProxyResponse } from '@proxy/pipeline'
+import { wholeOf } from './checked-body.ts'
 import { ifRangeHolds, notModified, removeContentFields } from './conditional.ts'
 import { MultipartBody } from './multipart.ts'
 import { asksForAll, type RangeDecision, requestedRange } from './range.ts'
@@ -22,15 +23,15 @@ export async function answerFrom(entry: CacheEntry, meta: CacheMeta, headers: He
   }
   const { length } = entry.meta
   const range: RangeDecision = asked.range !== undefined && status === 200 && ifRangeHolds(asked, meta.headers) ? requestedRange(asked, length) : 'ignore'
-  if (range === 'ignore') return { status, headers, body: await entry.open() }
+  if (range === 'ignore') return { status, headers, body: wholeOf(await entry.open(), entry, undefined, store, key) }
   if (range === 'unsatisfiable') {
     entry.discard()
     removeContentFields(headers)
     headers['content-range'] = `bytes */${length}`
     return { status: 416, headers, body: null }
   }
-  if ('start' in range) return partial(headers, range, length, await entry.open(range))
-  const body = new MultipartBody(store, key, entry, range, await entry.open(range[0]), combined(headers['content-type']))
+  if ('start' in range) return partial(headers, range, length, wholeOf(await entry.open(range), entry, range, store, key))
+  const body = new MultipartBody(store, key, entry, range, wholeOf(await entry.open(range[0]), entry, range[0], store, key), combined(headers['content-type']))
   headers['content-type'] = body.contentType
   headers['content-length'] = String(body.length)
   return { status: 206, headers, body }

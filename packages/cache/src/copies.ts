@@ -7,33 +7,37 @@ interface RunningCopy {
 }
 
 /**
- * Keeps copies of entries from landing after what has changed meanwhile: whoever removes or puts something under a key overrules the copies of what was there, and
- * waits for those that are becoming visible at that moment.
+ * The order of what changes a key in several stores. Changes are done one after the other, as they were asked for: the stores differ in how long they take, and
+ * would end up with different answers. Copies of entries do not land after what has changed meanwhile: whoever changes a key overrules the copies of what was
+ * there, and waits for those that are becoming visible at that moment.
  */
 export class Copies {
-  private readonly changing = new Map<string, number>()
+  /** Key -> when the latest change that was asked for is done. */
+  private readonly changes = new Map<string, Promise<void>>()
   private readonly running = new Map<string, Set<RunningCopy>>()
 
-  /** Does what changes a key. */
+  /** Does what changes a key, once the changes before it are done. */
   async change<T>(key: string, work: () => Promise<T>): Promise<T> {
-    this.changing.set(key, (this.changing.get(key) ?? 0) + 1)
+    const before = this.changes.get(key)
+    const running = this.running.get(key)
+    const done = Promise.withResolvers<void>()
+    this.changes.set(key, done.promise)
     try {
-      const running = this.running.get(key)
       if (running !== undefined) {
         for (const copy of running) copy.isOverruled = true
-        await Promise.all([...running].map(({ commit }) => commit ?? overruled))
+        await Promise.allSettled([...running].map(({ commit }) => commit))
       }
+      if (before !== undefined) await before
       return await work()
     } finally {
-      const others = (this.changing.get(key) ?? 0) - 1
-      if (others > 0) this.changing.set(key, others)
-      else this.changing.delete(key)
+      done.resolve()
+      if (this.changes.get(key) === done.promise) this.changes.delete(key)
     }
   }
 
   /** Commits a copy if `holds` says that it is one still and nothing changes the key meanwhile; otherwise ends its write. Rejects when `holds` does. */
   async commit(key: string, writer: CacheWriter, holds: () => Promise<boolean>): Promise<boolean> {
-    const copy: RunningCopy = { isOverruled: this.changing.has(key), commit: undefined }
+    const copy: RunningCopy = { isOverruled: this.changes.has(key), commit: undefined }
     const running = this.running.get(key) ?? new Set()
     this.running.set(key, running.add(copy))
     try {
@@ -48,5 +52,3 @@ export class Copies {
     }
   }
 }
-
-const overruled = Promise.resolve(false)

@@ -1,6 +1,6 @@
 import type { Clock } from '@proxy/pipeline'
 import type { Background } from './background.ts'
-import { tierOut } from './errors.ts'
+import { storedBodyBroken, tierOut } from './errors.ts'
 import { MissedRemovals } from './missed-removals.ts'
 import { OwedRemovals } from './owed-removals.ts'
 import type { CacheEntry, CacheMeta, CacheStore, CacheWriter, GetOptions, StoredMeta } from './store.ts'
@@ -17,6 +17,9 @@ export interface GuardedTierOptions extends TierGuardOptions {
   readonly maxMissedBytes: number
   readonly background: Background
 }
+
+/** What came of a touch: it is not there to be renewed, or could not be reached. */
+export type TouchOutcome = 'renewed' | 'absent' | 'failed'
 
 /**
  * A tier's store behind what the store may not do itself: deadlines, breakers, a bound of what its writes hold. What could not be removed from the store is not
@@ -79,7 +82,7 @@ export class GuardedTier implements ClearedTier {
     if (entry === undefined) return undefined
     const { missed } = this
     const isOutdated = entry.meta.requestTime <= missed.outdatedUntil
-    if (!isOutdated && !missed.has(key)) return new TierEntry(this, entry)
+    if (!isOutdated && !missed.has(key)) return new TierEntry(this, key, entry)
     entry.discard()
     if (isOutdated) this.background.add(this.remove(key, entry.version))
     return undefined
@@ -89,15 +92,15 @@ export class GuardedTier implements ClearedTier {
     if (want?.signal?.aborted !== true) this.guard.readFailed(error)
   }
 
-  /** The version that a lookup would find; not counted as one. Rejects when the store does, or is left out. */
-  async versionOf(key: string): Promise<string | undefined> {
+  /** What a lookup would find, without its body; not counted as one. Rejects when the store does, or is left out. */
+  async peek(key: string): Promise<Pick<CacheEntry, 'version' | 'meta'> | undefined> {
     if (this.isMissing(key)) return undefined
     const asked = this.ask(key, metaOnly)
     if (asked === undefined) throw this.unavailable
     try {
       const entry = this.found(key, await asked)
       entry?.discard()
-      return entry?.version
+      return entry
     } catch (error) {
       this.failedLookup(error, undefined)
       throw error
@@ -139,16 +142,34 @@ export class GuardedTier implements ClearedTier {
     return new TierWriter(this.writes, key, mark, writer)
   }
 
-  async touch(key: string, version: string, meta: CacheMeta): Promise<boolean> {
-    if (this.missed.has(key) || !this.guard.mayChange()) return false
+  /** Renews that version of the entry or, as every tier has versions of its own, the one that is the same response by `meta.id`. Never rejects. */
+  async touch(key: string, version: string, meta: CacheMeta): Promise<TouchOutcome> {
+    if (this.missed.has(key)) return 'absent'
+    if (!this.guard.mayChange()) return 'failed'
     try {
-      const touched = await this.guard.within(this.settings.timeoutMs, this.store.touch(key, version, meta), nothing)
+      const isTouched = (await this.touchVersion(key, version, meta)) || (await this.touchSame(key, version, meta))
       this.guard.changeSucceeded()
-      return touched
+      return isTouched ? 'renewed' : 'absent'
     } catch (error) {
       this.guard.changeFailed(error)
-      return false
+      return 'failed'
     }
+  }
+
+  private touchVersion(key: string, version: string, meta: CacheMeta): Promise<boolean> {
+    return this.guard.within(this.settings.timeoutMs, this.store.touch(key, version, meta), nothing)
+  }
+
+  private async touchSame(key: string, tried: string, meta: CacheMeta): Promise<boolean> {
+    if (meta.id === undefined) return false
+    const entry = await this.guard.within(this.settings.timeoutMs, this.store.get(key, metaOnly), discardEntry)
+    entry?.discard()
+    return entry !== undefined && entry.version !== tried && entry.meta.id === meta.id && entry.meta.requestTime <= meta.requestTime && this.touchVersion(key, entry.version, meta)
+  }
+
+  /** Nothing is found under the key any more: what lies there has not been told what is known of it by now. */
+  distrust(key: string, isSuperseded: boolean): void {
+    this.missed.add(key, isSuperseded)
   }
 
   /**
@@ -160,6 +181,12 @@ export class GuardedTier implements ClearedTier {
     this.missed.add(key, isSuperseded)
     this.guard.failed(this.unavailable)
     throw this.unavailable
+  }
+
+  /** Removes an entry that turned out to be broken while it was read. */
+  drop(key: string, version: string): void {
+    this.guard.failed(storedBodyBroken(`entry of tier ${this.settings.name} has another length than it said`))
+    this.background.add(this.remove(key, version))
   }
 
   async clear(key: string, isSuperseded: boolean): Promise<void> {

@@ -1,4 +1,5 @@
 import { type BodySource, toSource } from '@proxy/pipeline'
+import { wholeOf } from './checked-body.ts'
 import { readerLost, storeStalled } from './errors.ts'
 import type { CacheMeta, CacheStore, CacheWriter } from './store.ts'
 
@@ -135,7 +136,7 @@ export class KeptCopy {
       const range = { start: offset, end: this.length - 1 }
       try {
         const entry = await store.get(key, { body: range })
-        if (entry !== undefined && this.isThis(entry.meta)) return toSource(await entry.open(range))
+        if (entry !== undefined && this.isThis(entry.meta)) return toSource(wholeOf(await entry.open(range), entry, range, store, key))
         entry?.discard()
       } catch (error) {
         onStoreError(error)

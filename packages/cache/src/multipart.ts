@@ -1,4 +1,5 @@
 import { type Body, type BodySink, type BodySource, type ByteRange, type Flow, type ProxyError, toProxyError, toSource } from '@proxy/pipeline'
+import { wholeOf } from './checked-body.ts'
 import { readerLost } from './errors.ts'
 import type { CacheEntry, CacheStore } from './store.ts'
 import { uniqueId } from './unique-id.ts'
@@ -92,7 +93,7 @@ export class MultipartBody implements BodySource, BodySink, Flow {
         entry?.discard()
         throw readerLost()
       }
-      const body = toSource(await entry.open(range))
+      const body = toSource(wholeOf(await entry.open(range), entry, range, this.store, this.key))
       if (this.sink === undefined) {
         body.discard()
         return

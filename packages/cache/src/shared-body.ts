@@ -193,6 +193,11 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     else this.abandoned()
   }
 
+  /** What is behind the window may be had from elsewhere, or will be. */
+  get isKept(): boolean {
+    return !this.copy.isLost
+  }
+
   /** The bytes from `offset` on as the write under way gives them, where it can. */
   following(offset: number): BodySource | undefined {
     return this.copy.following(offset)

@@ -1,6 +1,9 @@
 import { type BodySink, type BodySource, type Flow, type HeaderMap, type ProxyError, toProxyError } from '@proxy/pipeline'
 import type { SharedBody } from './shared-body.ts'
 
+/** How often a reader looks for another place to read on from without having got a byte from the last one. */
+const MAX_TRIES = 4
+
 /** One client's reading of a `SharedBody`: from its window, or, once it has fallen behind that, from where the bytes are kept. */
 export class SharedReader implements BodySource, BodySink, Flow {
   readonly length: number | undefined
@@ -17,7 +20,11 @@ export class SharedReader implements BodySource, BodySink, Flow {
   /** `behind`: waits for its client to take more; `opening`: for the bytes to be stored. */
   private state: 'window' | 'behind' | 'opening' | 'following' | 'done' = 'window'
   private flow: Flow | undefined
+  /** What `flow` is, or will be, the flow of. */
+  private source: BodySource | undefined
   private failure: ProxyError | undefined
+  /** Places that have failed since the last byte. */
+  private tries = 0
 
   constructor(body: SharedBody, length: number | undefined) {
     this.body = body
@@ -93,6 +100,7 @@ export class SharedReader implements BodySource, BodySink, Flow {
   fallBehind(): void {
     this.state = 'behind'
     this.skip = 0
+    this.flow = undefined
     if (this.sink !== undefined && !this.paused) this.follow()
   }
 
@@ -126,16 +134,17 @@ export class SharedReader implements BodySource, BodySink, Flow {
       if (this.state === 'opening' && this.delivered === delivered) this.readOn(source)
       else source.discard()
     } catch (error) {
-      if (this.state === 'opening' && this.delivered === delivered) this.error(toProxyError(error))
+      if (this.state === 'opening' && this.delivered === delivered) this.failed(toProxyError(error))
     }
   }
 
   private readOn(source: BodySource): void {
     this.state = 'following'
     this.flow = undefined
+    this.source = source
     const flow = source.start(this)
-    // It may have ended, or failed and gone back to the window, while it started.
-    if (this.state !== 'following') flow.abort()
+    // It may have ended, or failed and gone back to the window or to another place, while it started.
+    if (this.state !== 'following' || this.source !== source) flow.abort()
     else {
       this.flow = flow
       if (!this.paused) flow.resume()
@@ -145,6 +154,7 @@ export class SharedReader implements BodySource, BodySink, Flow {
   data(chunk: Uint8Array): boolean {
     if (this.sink === undefined) return false
     this.delivered += chunk.byteLength
+    this.tries = 0
     if (!this.sink.data(chunk)) {
       this.paused = true
       return false
@@ -157,9 +167,17 @@ export class SharedReader implements BodySource, BodySink, Flow {
     this.finish()?.end(trailers)
   }
 
-  /** Where it read on has failed, which need not be the body's end: a write is given up, and what comes next is on the window. */
+  /**
+   * Where it read on has failed, which need not be the body's end: a write is given up, and what comes next is on the window, or one of several stores has, and
+   * another one goes on.
+   */
   error(error: ProxyError): void {
     if (this.state === 'done') return
+    if (this.body.place(this.delivered) === undefined && this.body.isKept && ++this.tries < MAX_TRIES) this.fallBehind()
+    else this.failed(error)
+  }
+
+  private failed(error: ProxyError): void {
     if (this.catchUp()) this.pump()
     else this.breakOff(error)
   }
@@ -180,6 +198,7 @@ export class SharedReader implements BodySource, BodySink, Flow {
     const { sink } = this
     this.state = 'done'
     this.sink = undefined
+    this.source = undefined
     this.body.detach(this)
     return sink
   }

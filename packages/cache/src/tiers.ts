@@ -97,21 +97,21 @@ class Tiers implements TieredStore {
     return entry
   }
 
-  private startCopy(key: string, { meta, version }: CacheEntry, nearer: readonly GuardedTier[], from: GuardedTier): Copy | undefined {
-    const copies = nearer.map((tier) => ({ tier, writer: tier.put(key, meta) })).filter(({ writer }) => !writer.failed)
+  private startCopy(key: string, entry: CacheEntry, nearer: readonly GuardedTier[], from: GuardedTier): Copy | undefined {
+    const copies = nearer.map((tier) => ({ tier, writer: tier.put(key, entry.meta) })).filter(({ writer }) => !writer.failed)
     if (copies.length === 0) return undefined
     return {
       writers: copies.map(({ writer }) => writer),
       settle: () => {
-        for (const { tier, writer } of copies) this.background.add(this.commitCopy(key, version, tier, writer, from))
+        for (const { tier, writer } of copies) this.background.add(this.commitCopy(key, entry, tier, writer, from))
       }
     }
   }
 
-  /** Not when the entry has been replaced or removed meanwhile: the copy would bring back what is gone. */
-  private async commitCopy(key: string, version: string, tier: GuardedTier, writer: TierWriter, from: GuardedTier): Promise<void> {
+  /** Not when the entry has been replaced, removed or renewed meanwhile: the copy would bring back what is gone. */
+  private async commitCopy(key: string, entry: CacheEntry, tier: GuardedTier, writer: TierWriter, from: GuardedTier): Promise<void> {
     try {
-      const holds = async (): Promise<boolean> => (await from.versionOf(key)) === version && (await tier.versionOf(key)) === undefined
+      const holds = async (): Promise<boolean> => isUnchanged(entry, await from.peek(key)) && (await tier.peek(key)) === undefined
       if (await this.copies.commit(key, writer, holds)) tier.counts.promotions++
     } catch {
       // Told by the tier that failed; there is no copy then.
@@ -123,9 +123,20 @@ class Tiers implements TieredStore {
     return new TieredWriter({ key, tiers, copies, writers: tiers.map((tier) => (tier.admits(meta) ? tier.put(key, meta) : undefined)), stallMs })
   }
 
-  /** Renews the version that was found in the tier that it was found in: elsewhere it has another one. */
-  async touch(key: string, version: string, meta: CacheMeta): Promise<boolean> {
-    return (await Promise.all(this.tiers.map((tier) => tier.touch(key, version, meta)))).includes(true)
+  /**
+   * Renews the version that was found, and what the other tiers hold of the same response. Nothing is found any more in a tier that could not be told: the freshness
+   * that it had would be back when the others have lost theirs.
+   */
+  touch(key: string, version: string, meta: CacheMeta): Promise<boolean> {
+    return this.copies.change(key, () => this.touchAll(key, version, meta))
+  }
+
+  private async touchAll(key: string, version: string, meta: CacheMeta): Promise<boolean> {
+    const outcomes = await Promise.all(this.tiers.map((tier) => tier.touch(key, version, meta)))
+    const nearest = outcomes.indexOf('renewed')
+    if (nearest < 0) return false
+    for (const [i, tier] of this.tiers.entries()) if (outcomes[i] === 'failed') tier.distrust(key, i > nearest)
+    return true
   }
 
   /** Rejects when a tier could not be reached: nothing is found in it under the key, but others who share it do not know. */
@@ -164,4 +175,8 @@ class Tiers implements TieredStore {
     const results = await Promise.allSettled(this.tiers.map((tier) => tier.close()))
     for (const result of results) if (result.status === 'rejected') throw result.reason
   }
+}
+
+function isUnchanged({ version, meta }: CacheEntry, now: Pick<CacheEntry, 'version' | 'meta'> | undefined): boolean {
+  return now?.version === version && now.meta.requestTime === meta.requestTime && now.meta.responseTime === meta.responseTime && now.meta.keepUntil === meta.keepUntil
 }

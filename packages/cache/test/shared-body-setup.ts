@@ -24,7 +24,7 @@ export interface Setup {
 export function setup(changes: Changes = {}): Setup {
   const { wrap, memory, ...options } = changes
   const store = memory ?? new MemoryStore({ maxBytes: 64 << 20, maxEntryBytes: 32 << 20 })
-  const writer = store.put('key', meta)
+  const writer = (options.store ?? store).put('key', meta)
   const result = { store, unkept: 0, errors: [] as unknown[], source: new PushSource() }
   const body = new SharedBody({
     store,

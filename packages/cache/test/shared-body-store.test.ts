@@ -1,8 +1,10 @@
-import type { ProxyError } from '@proxy/pipeline'
+import type { BodySource, ProxyError } from '@proxy/pipeline'
 import { describe, expect, test, vi } from 'vitest'
 import { sampleBytes } from '../src/conformance.ts'
+import { writeAborted } from '../src/errors.ts'
 import { MemoryStore } from '../src/memory-store.ts'
 import type { CacheEntry, CacheWriter } from '../src/store.ts'
+import { tiered } from '../src/tiers.ts'
 import { CHUNK, send, sendWhileWanted, setup, WINDOW, withoutReadFrom } from './shared-body-setup.ts'
 import { digest, PushSource, settle, TestReader, until } from './support.ts'
 
@@ -42,6 +44,54 @@ describe('a store that does not do its part', () => {
     expect([near.state, near.hash]).toEqual(['ended', digest(bytes)])
     expect(await body.settled).toBe(false)
     expect(rest.errors).toEqual([])
+  })
+
+  // It was cut in the middle, as it had read on from the tier that gave up: the other one had every byte.
+  test.each(['reading', 'paused'])('one of two tiers refuses it in the middle: who read on from that one goes on from the other (%s)', async (how) => {
+    const bytes = sampleBytes(2_000_000)
+    const near = new MemoryStore({ maxBytes: 64 << 20, maxEntryBytes: 1_000_000 })
+    const far = new MemoryStore({ maxBytes: 64 << 20, maxEntryBytes: 32 << 20 })
+    const store = tiered([
+      { name: 'near', store: near },
+      { name: 'far', store: far }
+    ])
+    const { body, source, leader, ...rest } = setup({ store })
+    const fast = new TestReader(leader)
+    const behind = new TestReader(body.reader() ?? null, { slow: true })
+    send(source, bytes, 0, 900_000)
+    while (how === 'reading' && behind.state === 'reading' && behind.bytes < 300_000) behind.take()
+    send(source, bytes, 900_000, 1_500_000)
+    while (how === 'reading' && behind.state === 'reading' && behind.bytes < 700_000) behind.take()
+    expect(behind.state).toBe('reading')
+    send(source, bytes, 1_500_000)
+    source.end()
+    behind.hurry()
+    await until(() => behind.state !== 'reading')
+    expect([fast.state, fast.hash]).toEqual(['ended', digest(bytes)])
+    expect([behind.state, behind.hash]).toEqual(['ended', digest(bytes)])
+    expect([await body.settled, rest.errors]).toEqual([true, []])
+  })
+
+  test('where it reads on fails time and again: it is cut, and not asked for ever', async () => {
+    const bytes = sampleBytes(1_000_000)
+    let asked = 0
+    const broken = (): BodySource => {
+      asked++
+      return {
+        start(sink) {
+          sink.error(writeAborted())
+          return { resume() {}, abort() {} }
+        },
+        discard() {}
+      }
+    }
+    const { body, source, leader } = setup({ wrap: (writer) => ({ ...withoutReadFrom(writer), readFrom: broken }) })
+    const fast = new TestReader(leader)
+    const behind = new TestReader(body.reader() ?? null, { slow: true })
+    send(source, bytes)
+    behind.take()
+    expect([fast.state, behind.state, behind.failure?.code]).toEqual(['reading', 'failed', 'STORE_WRITE_ABORTED'])
+    expect(asked).toBeLessThan(10)
   })
 
   // Who had once fallen behind the window, or came after its beginning had passed, stayed there, however fast: it was cut with the write.

@@ -115,3 +115,68 @@ test.each(seeds)('nothing that was removed or replaced comes back after an outag
 test.each(seeds)('nothing that was removed comes back where little can be remembered (seed %i)', async (seed) => {
   await run({ seed, maxMissedBytes: 330, hangs: seed % 5 === 0 })
 })
+
+/**
+ * Operations on one key that overlap, over tiers that take their time each in its own way. Once all are done, every tier has what was asked for last of all that
+ * changed the key, or nothing: another tier has it then.
+ */
+async function overlap(seed: number): Promise<void> {
+  const random = randomFrom(seed)
+  const slow = (inner: MemoryStore): OutageStore => {
+    const target = new OutageStore(inner)
+    target.fate = (operation) => (operation !== 'drained' && random() < 0.6 ? 'hangs' : 'done')
+    return target
+  }
+  const [first, last] = [slow(new MemoryStore()), slow(new MemoryStore())]
+  const isSplit = seed % 2 === 0
+  const store = tiered([
+    { name: 'first', store: first, timeoutMs: 60_000, commitTimeoutMs: 60_000, ...(isSplit && { admit: ({ status }) => status === 404 }) },
+    { name: 'last', store: last, timeoutMs: 60_000, commitTimeoutMs: 60_000, ...(isSplit && { admit: ({ status }) => status !== 404 }) }
+  ])
+  /** What may be found: undefined after a removal. */
+  let latest: string | undefined
+  const under: Promise<unknown>[] = []
+  for (let i = 0; i < 60; i++) {
+    const kind = random()
+    if (kind < 0.5) {
+      latest = String(i)
+      const writer = store.put('k', sampleMeta({ status: random() < 0.5 ? 404 : 200, headers: { version: latest } }))
+      writer.write(Buffer.from(latest))
+      under.push(writer.commit())
+    } else if (kind < 0.7) {
+      latest = undefined
+      under.push(store.delete('k'))
+    } else if (kind < 0.9) {
+      // What is read whole is copied to the first tier.
+      under.push(store.get('k').then(async (entry) => entry && readAll(await entry.open(), 1 << 20)))
+    } else {
+      if (random() < 0.5) first.letGo()
+      else last.letGo()
+      await settle(1)
+    }
+  }
+  let isDone = false
+  const all = Promise.all(under).then(() => {
+    isDone = true
+  })
+  const letAllGo = (): void => {
+    first.letGo()
+    last.letGo()
+  }
+  await until(() => {
+    letAllGo()
+    return isDone
+  })
+  await all
+  // Copies may be under way still.
+  for (const target of [first, last]) target.fate = () => 'done'
+  letAllGo()
+  await settle(20)
+  const found = await Promise.all([first, last].map(async ({ inner }) => (await inner.get('k'))?.meta.headers.version))
+  for (const version of found) if (version !== undefined) expect([seed, version]).toEqual([seed, latest])
+  if (latest !== undefined) expect(found).toContain(latest)
+  await store.close()
+}
+
+// Two commits that overlapped left the older response in the slower tier, and a removal left what was being committed.
+test.each(seeds)('operations on one key that overlap count in the order in which they were asked for (seed %i)', overlap)

@@ -4,7 +4,7 @@ import { sampleBytes, sampleMeta, storeConformance } from '../src/conformance.ts
 import { MemoryStore } from '../src/memory-store.ts'
 import type { CacheMeta, CacheStore, CacheWriter } from '../src/store.ts'
 import { tiered } from '../src/tiers.ts'
-import { digest, WatchedStore } from './support.ts'
+import { digest, settle, WatchedStore } from './support.ts'
 
 describe('conformance of two tiers', () => {
   const memory = (): MemoryStore => new MemoryStore({ maxBytes: 16 << 20, maxEntryBytes: 2 << 20 })
@@ -230,6 +230,60 @@ test('touch renews the version that was found, in the tier it came from', async 
   expect((await first.get('k'))?.meta.status).toBe(203)
   expect((await second.get('k'))?.meta.status).toBe(200)
   expect(await store.touch('k', 'other', sampleMeta())).toBe(false)
+})
+
+describe('what a 304 says', () => {
+  // It was noted in the tier that answered alone: after a restart the other one gave out the freshness that the origin had taken back.
+  test('reaches every tier that holds the same response, by its id', async () => {
+    const { first, second, store } = setup()
+    await put(store, 'k', 'text', { id: 'this', headers: { 'cache-control': 'max-age=3600' } })
+    const entry = await store.get('k')
+    const renewed = { ...(entry?.meta as CacheMeta), headers: { 'cache-control': 'max-age=5' } }
+    expect(await store.touch('k', entry?.version ?? '', renewed)).toBe(true)
+    for (const tier of [first, second]) expect((await tier.get('k'))?.meta.headers['cache-control']).toBe('max-age=5')
+    expect([await read(first, 'k'), await read(second, 'k')]).toEqual(['text', 'text'])
+  })
+
+  test('does not reach another response, nor one that was renewed later', async () => {
+    const { first, second, store } = setup()
+    await put(first, 'k', 'one', { id: 'this' })
+    const version = (await first.get('k'))?.version ?? ''
+    await put(second, 'k', 'two', { id: 'other' })
+    expect(await store.touch('k', version, sampleMeta({ id: 'this', status: 203 }))).toBe(true)
+    expect((await second.get('k'))?.meta.status).toBe(200)
+    const later = sampleMeta({ id: 'this' }).requestTime + 1
+    await put(second, 'k', 'one', { id: 'this', requestTime: later })
+    expect(await store.touch('k', version, sampleMeta({ id: 'this', status: 203 }))).toBe(true)
+    expect((await second.get('k'))?.meta.status).toBe(200)
+  })
+
+  test.each(['get', 'touch'] as const)('a tier that cannot be told (%s fails) gives out nothing of it any more', async (operation) => {
+    const { first, second, store } = setup()
+    await put(store, 'k', 'text', { id: 'this' })
+    const entry = await store.get('k')
+    if (operation === 'get') second.breakGet = () => new Error('down')
+    else second.breakTouch = () => new Error('down')
+    expect(await store.touch('k', entry?.version ?? '', entry?.meta as CacheMeta)).toBe(true)
+    second.breakGet = undefined
+    second.breakTouch = undefined
+    expect(await read(store, 'k')).toBe('text')
+    await first.delete('k')
+    expect(await read(store, 'k')).toBeUndefined()
+  })
+
+  // The copy had been found before, and brought what the origin had taken back to the tier that is asked first.
+  test('is not undone by a copy to a nearer tier', async () => {
+    const { first, second, store } = setup()
+    await put(second, 'k', 'text', { id: 'this', headers: { 'cache-control': 'max-age=3600' } })
+    const entry = await store.get('k')
+    const before = entry?.meta as CacheMeta
+    const renewed = { ...before, requestTime: before.requestTime + 1, headers: { 'cache-control': 'max-age=5' } }
+    expect(await store.touch('k', entry?.version ?? '', renewed)).toBe(true)
+    await readAll((await entry?.open()) ?? null, 100)
+    await settle()
+    expect(await first.get('k')).toBeUndefined()
+    expect((await store.get('k'))?.meta.headers['cache-control']).toBe('max-age=5')
+  })
 })
 
 test('touch goes on where one tier fails; delete does not claim to be done', async () => {
