@@ -33,6 +33,7 @@ for (let round = 0; round < 2; round++) {
     await readAll(await entry.open(), 1e7)
   }
   await store.delete('key 28')
+  await store.sweep(({ status }) => status === 203, true)
   const log = new DiskPurgeLog({ directory, store, maxRecords: 4, pollMs: 5 })
   await log.prepare()
   for (let i = 0; i < 20; i++) await log.add({ scope: 'tag', value: `${round} ${i}`, at: i, soft: false })
