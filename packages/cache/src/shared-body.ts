@@ -1,7 +1,8 @@
 import type { BodySink, BodySource, Flow, ProxyError } from '@proxy/pipeline'
 import { ChunkWindow, type Place } from './chunk-window.ts'
+import { settledWithin, timerMs } from './deadline.ts'
 import { fillAbandoned, readerLost, wrongLength } from './errors.ts'
-import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner, timerMs } from './kept-copy.ts'
+import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner } from './kept-copy.ts'
 import { ReaderSet } from './reader-set.ts'
 import { SharedReader } from './shared-reader.ts'
 
@@ -91,13 +92,15 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     return this.copy.outgrew
   }
 
-  /** The same for somebody who can have the body from the store alone, and is not to wait for the pace of those who read it now. */
-  async stored(): Promise<boolean> {
+  /**
+   * The same for somebody who can have the body from the store alone, and is not to wait for the pace of those who read it now. Waits for `waitMs` at most; the
+   * pace is that of the readers again then.
+   */
+  async stored(waitMs: number): Promise<void> {
     this.awaiting++
     this.advance()
-    const stored = await this.copy.settled
+    await settledWithin(this.copy.settled, waitMs)
     this.awaiting--
-    return stored
   }
 
   /** Memory held for readers: at most `windowBytes` and one chunk. Bytes. */
