@@ -29,6 +29,8 @@ export class GuardedTier implements ClearedTier {
   readonly settings: ResolvedTier
   readonly guard: TierGuard
   readonly counts = { hits: 0, misses: 0, promotions: 0, bytesServed: 0 }
+  /** Keys that something is being copied to from further away: one copy at a time. */
+  readonly copying = new Set<string>()
   private readonly store: CacheStore
   private readonly background: Background
   private readonly missed: MissedRemovals
