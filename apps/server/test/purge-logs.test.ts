@@ -56,7 +56,7 @@ describe('on disk', () => {
     await first.kill()
     const second = await startServer(config)
     for (const path of ['/a', '/b', '/c', '/d']) await until(async () => (await status(second, path)) === 'hit')
-    expect(await purge(second, { url: `http://${host}/a` })).toMatchObject({ status: 200, text: '{"touched":1}' })
+    expect(await purge(second, { url: `http://${host}/a` })).toMatchObject({ status: 200, text: '{"touched":2}' })
     expect((await purge(second, { prefix: `http://${host}/b` })).status).toBe(200)
     expect((await purge(second, { url: `http://${host}/d`, soft: true })).status).toBe(200)
     await second.kill()

@@ -164,19 +164,14 @@ export class FillAnswers {
       return this.parts.again(request, next)
     }
     // Its first bytes have passed, and a store like S3 gives nothing of it before it has all. The fill goes at its readers' pace: it is not waited for without end.
-    if (result.kind === 'shared' && result.stored && matches && !retried) await within(result.body.stored(), this.parts.options.storeStallMs)
+    if (result.kind === 'shared' && result.stored && matches && !retried && !(await result.body.stored(this.parts.options.storeStallMs))) {
+      // Those who have waited join one that is begun anew, from its first byte on: otherwise each would ask the origin for itself.
+      this.parts.fills.close(fill)
+    }
     // What the leader got is not for this client, or no longer to be had from its first byte: the store may have it, or another fill be running.
     if (!retried && (result.kind === 'shared' || result.kind === 'stale' || (result.kind === 'revalidated' && result.shared))) return this.parts.again(request, next)
     return pass(name, request, next, fwd, 'not-shared')
   }
-}
-
-/** Resolves when `work` does, after `ms` at the latest. */
-async function within(work: Promise<unknown>, ms: number): Promise<void> {
-  const late = Promise.withResolvers<void>()
-  const timer = setTimeout(late.resolve, ms)
-  await Promise.race([work, late.promise])
-  clearTimeout(timer)
 }
 
 /** The fields of an answer for a client that it was not made for. */

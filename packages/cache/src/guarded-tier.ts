@@ -29,11 +29,15 @@ export class GuardedTier implements ClearedTier {
   readonly settings: ResolvedTier
   readonly guard: TierGuard
   readonly counts = { hits: 0, misses: 0, promotions: 0, bytesServed: 0 }
+  /** Keys that something is being copied to from further away: one copy at a time. */
+  readonly copying = new Set<string>()
   private readonly store: CacheStore
   private readonly background: Background
   private readonly missed: MissedRemovals
   private readonly owed: OwedRemovals
   private readonly writes: TierWrites
+  /** Keys of commits that were given up and are not settled, with how many they are. As many as the store lets hang, and their bytes count as held. */
+  private readonly late = new Map<string, number>()
   private readonly unavailable: Error
 
   constructor(settings: ResolvedTier, options: GuardedTierOptions) {
@@ -54,8 +58,7 @@ export class GuardedTier implements ClearedTier {
     })
     this.writes = new TierWrites(settings, this.guard, {
       stored: (key, mark) => this.missed.resolve(key, mark),
-      // The other tiers have gone on without it, and what they have may have been removed since.
-      storedLate: (key) => background.add(this.remove(key))
+      givenUp: (key, landed) => void this.awaitLate(key, landed)
     })
     this.unavailable = tierOut(settings.name)
   }
@@ -64,11 +67,36 @@ export class GuardedTier implements ClearedTier {
 
   /** Whether nothing is found under the key, whatever the store would say. */
   isMissing(key: string): boolean {
-    if (this.missed.size === 0) return false
+    if (this.missed.size === 0) return this.late.has(key)
     this.owed.attempt()
-    if (!this.missed.has(key)) return false
+    if (!this.isHidden(key)) return false
     if (this.guard.readBreaker !== 'closed') this.probe(key)
     return true
+  }
+
+  private isHidden(key: string): boolean {
+    return this.missed.has(key) || this.late.has(key)
+  }
+
+  /**
+   * The other tiers have gone on without it, and what they have may have been removed since: nothing is found here until what lands late has been removed. Never
+   * rejects. Nobody waits for it: it may not land at all.
+   */
+  private async awaitLate(key: string, landed: Promise<boolean>): Promise<void> {
+    this.late.set(key, (this.late.get(key) ?? 0) + 1)
+    try {
+      if (await landed) {
+        const removal = this.remove(key)
+        this.background.add(removal)
+        await removal
+      }
+    } catch {
+      // Told by `remove`, and not found until it is gone.
+    } finally {
+      const others = (this.late.get(key) ?? 0) - 1
+      if (others > 0) this.late.set(key, others)
+      else this.late.delete(key)
+    }
   }
 
   /** Asks the store; undefined while it is left out. */
@@ -80,9 +108,8 @@ export class GuardedTier implements ClearedTier {
   found(key: string, entry: CacheEntry | undefined): CacheEntry | undefined {
     this.guard.readSucceeded()
     if (entry === undefined) return undefined
-    const { missed } = this
-    const isOutdated = entry.meta.requestTime <= missed.outdatedUntil
-    if (!isOutdated && !missed.has(key)) return new TierEntry(this, key, entry)
+    const isOutdated = entry.meta.requestTime <= this.missed.outdatedUntil
+    if (!isOutdated && !this.isHidden(key)) return new TierEntry(this, key, entry)
     entry.discard()
     if (isOutdated) this.background.add(this.remove(key, entry.version))
     return undefined
@@ -144,7 +171,7 @@ export class GuardedTier implements ClearedTier {
 
   /** Renews that version of the entry or, as every tier has versions of its own, the one that is the same response by `meta.id`. Never rejects. */
   async touch(key: string, version: string, meta: CacheMeta): Promise<TouchOutcome> {
-    if (this.missed.has(key)) return 'absent'
+    if (this.isHidden(key)) return 'absent'
     if (!this.guard.mayChange()) return 'failed'
     try {
       const isTouched = (await this.touchVersion(key, version, meta)) || (await this.touchSame(key, version, meta))

@@ -1,5 +1,6 @@
 import { type BodySource, toSource } from '@proxy/pipeline'
 import { wholeOf } from './checked-body.ts'
+import { timerMs } from './deadline.ts'
 import { readerLost, storeStalled } from './errors.ts'
 import type { CacheMeta, CacheStore, CacheWriter } from './store.ts'
 
@@ -23,13 +24,6 @@ export interface KeptCopyOwner {
   drained(): void
   /** The write has been given up: nothing more can be read from here. */
   lost(): void
-}
-
-/** What setTimeout takes: more would fire at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1
-
-export function timerMs(ms: number): number {
-  return Math.min(ms, LONGEST_TIMER_MS)
 }
 
 /** The copy of a body that is being written to the store while it arrives. A store that fails or stalls costs the copy, never the body. */
@@ -59,7 +53,16 @@ export class KeptCopy {
 
   /** Nothing is kept, or as far as is known will be. */
   get isLost(): boolean {
-    return this.writer === undefined || this.writer.failed === true
+    return this.writer === undefined || this.hasFailed(this.writer)
+  }
+
+  /** A writer that throws, against the contract, is of no use. */
+  private hasFailed(writer: CacheWriter): boolean {
+    try {
+      return writer.failed === true
+    } catch {
+      return true
+    }
   }
 
   /** The store asks for a pause. */
@@ -82,7 +85,7 @@ export class KeptCopy {
       this.giveUp()
       return
     }
-    if (this.length > maxObjectBytes || writer.failed === true) {
+    if (this.length > maxObjectBytes || this.hasFailed(writer)) {
       this.outgrew = this.options.meta.length === undefined
       this.giveUp()
     } else if (!ready) this.waitFor(writer)
@@ -112,8 +115,13 @@ export class KeptCopy {
     const { writer } = this
     this.stopWaiting()
     this.writer = undefined
-    writer?.abort()
     this.settle(false)
+    try {
+      writer?.abort()
+    } catch (error) {
+      // Against the contract; those who read or wait are not to suffer for it.
+      this.options.onStoreError(error)
+    }
   }
 
   get canFollow(): boolean {
@@ -125,8 +133,14 @@ export class KeptCopy {
     return this.canFollow && !this.isStored ? this.written(offset) : undefined
   }
 
-  private written(offset: number): BodySource {
-    return toSource(this.writer?.readFrom?.(offset) ?? null)
+  /** Undefined from a writer that throws, against the contract. */
+  private written(offset: number): BodySource | undefined {
+    try {
+      return toSource(this.writer?.readFrom?.(offset) ?? null)
+    } catch (error) {
+      this.options.onStoreError(error)
+      return undefined
+    }
   }
 
   /** The bytes from `offset` on, once they are stored. Rejects when they are not. */
@@ -142,7 +156,8 @@ export class KeptCopy {
         onStoreError(error)
       }
       // Replaced or removed meanwhile: a store in memory still has it.
-      if (this.canFollow) return this.written(offset)
+      const written = this.canFollow ? this.written(offset) : undefined
+      if (written !== undefined) return written
     }
     throw readerLost()
   }
@@ -171,7 +186,12 @@ export class KeptCopy {
       this.stopWaiting()
       this.owner.drained()
     }
-    void writer.drained().then(goOn, goOn)
+    try {
+      void writer.drained().then(goOn, goOn)
+    } catch (error) {
+      onStoreError(error)
+      this.giveUp()
+    }
   }
 
   private stopWaiting(): void {

@@ -1,6 +1,7 @@
 import type { ChunkWindow } from './chunk-window.ts'
+import { timerMs } from './deadline.ts'
 import { readerLost } from './errors.ts'
-import { type KeptCopy, timerMs } from './kept-copy.ts'
+import type { KeptCopy } from './kept-copy.ts'
 import type { ReaderSet } from './reader-set.ts'
 
 /** What is fetched ahead of a client who is slower than the origin, with nobody else reading: a piece to send while the next one is on its way. */

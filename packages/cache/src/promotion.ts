@@ -1,4 +1,5 @@
 import { type Body, type BodySink, type BodySource, type ByteRange, type Flow, type HeaderMap, type ProxyError, toSource, WholeBody } from '@proxy/pipeline'
+import { timerMs } from './deadline.ts'
 import type { CacheEntry, StoredMeta } from './store.ts'
 import type { TierWriter } from './tier-writer.ts'
 
@@ -8,6 +9,10 @@ export type StartCopy = (entry: CacheEntry) => Copy | undefined
 /** A copy of an entry on its way to nearer stores. */
 export interface Copy {
   readonly writers: readonly TierWriter[]
+  /** How long its reader may pause, in all: a copy holds what was read so far, and keeps others from making one. Milliseconds. */
+  readonly maxPausedMs: number
+  /** Gives it up. */
+  abort(): void
   /** Makes it visible, if the entry that it is a copy of is still the one to be found. In the background; never rejects. */
   settle(): void
 }
@@ -44,7 +49,7 @@ export class PromotedEntry implements CacheEntry {
   }
 }
 
-/** Hands a body on to its reader and to writers. Writers never slow the reader: one that does not keep up is given up. */
+/** Hands a body on to its reader and to writers. Writers never slow the reader: one that does not keep up is given up. Nor does a copy wait for a reader who takes his time. */
 class CopiedBody implements BodySource, BodySink, Flow {
   readonly length: number | undefined
   private readonly source: BodySource
@@ -52,6 +57,11 @@ class CopiedBody implements BodySource, BodySink, Flow {
   private readonly behind = new Set<TierWriter>()
   private sink: BodySink | undefined
   private flow: Flow | undefined
+  /** Settled, or given up. */
+  private isOver = false
+  private pausedMs = 0
+  private pausedAt: number | undefined
+  private patience: NodeJS.Timeout | undefined
 
   constructor(source: BodySource, copy: Copy) {
     this.length = source.length
@@ -71,6 +81,36 @@ class CopiedBody implements BodySource, BodySink, Flow {
   }
 
   data(chunk: Uint8Array): boolean {
+    if (!this.isOver) this.copyChunk(chunk)
+    const wantsMore = (this.sink as BodySink).data(chunk)
+    if (!wantsMore && !this.isOver) this.pause()
+    return wantsMore
+  }
+
+  end(trailers?: HeaderMap): void {
+    if (!this.isOver) {
+      this.finish()
+      this.copy.settle()
+    }
+    ;(this.sink as BodySink).end(trailers)
+  }
+
+  error(error: ProxyError): void {
+    this.giveUp()
+    ;(this.sink as BodySink).error(error)
+  }
+
+  resume(): void {
+    this.goOn()
+    this.flow?.resume()
+  }
+
+  abort(): void {
+    this.giveUp()
+    this.flow?.abort()
+  }
+
+  private copyChunk(chunk: Uint8Array): void {
     for (const writer of this.copy.writers) {
       if (this.behind.has(writer)) {
         writer.giveUp()
@@ -81,29 +121,29 @@ class CopiedBody implements BodySource, BodySink, Flow {
         void writer.drained().then(() => this.behind.delete(writer))
       }
     }
-    return (this.sink as BodySink).data(chunk)
   }
 
-  end(trailers?: HeaderMap): void {
-    this.copy.settle()
-    ;(this.sink as BodySink).end(trailers)
+  private pause(): void {
+    if (this.pausedAt !== undefined) return
+    this.pausedAt = performance.now()
+    this.patience = setTimeout(() => this.giveUp(), timerMs(Math.max(0, this.copy.maxPausedMs - this.pausedMs)))
   }
 
-  error(error: ProxyError): void {
-    this.giveUp()
-    ;(this.sink as BodySink).error(error)
-  }
-
-  resume(): void {
-    this.flow?.resume()
-  }
-
-  abort(): void {
-    this.giveUp()
-    this.flow?.abort()
+  private goOn(): void {
+    if (this.pausedAt === undefined) return
+    clearTimeout(this.patience)
+    this.pausedMs += performance.now() - this.pausedAt
+    this.pausedAt = undefined
   }
 
   private giveUp(): void {
-    for (const writer of this.copy.writers) writer.abort()
+    if (this.isOver) return
+    this.finish()
+    this.copy.abort()
+  }
+
+  private finish(): void {
+    this.isOver = true
+    clearTimeout(this.patience)
   }
 }

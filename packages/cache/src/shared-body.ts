@@ -1,5 +1,6 @@
 import type { BodySink, BodySource, Flow, ProxyError } from '@proxy/pipeline'
 import { ChunkWindow, type Place } from './chunk-window.ts'
+import { settledWithin } from './deadline.ts'
 import { fillAbandoned, readerLost, wrongLength } from './errors.ts'
 import { KeptCopy, type KeptCopyOptions, type KeptCopyOwner } from './kept-copy.ts'
 import { Pace } from './pace.ts'
@@ -92,13 +93,21 @@ export class SharedBody implements BodySink, KeptCopyOwner {
     return this.copy.settled
   }
 
-  /** The same for somebody who can have the body from the store alone, and is not to wait for the pace of those who read it now. */
-  async stored(): Promise<boolean> {
+  /**
+   * The same for somebody who can have the body from the store alone, and is not to wait for the pace of those who read it now. Waits for `waitMs` at most; the
+   * pace is that of the readers again then. Resolves to whether it is settled.
+   */
+  async stored(waitMs: number): Promise<boolean> {
+    let isSettled = false
+    const note = async (): Promise<void> => {
+      await this.copy.settled
+      isSettled = true
+    }
     this.pace.awaiting++
     this.advance()
-    const stored = await this.copy.settled
+    await settledWithin(note(), waitMs)
     this.pace.awaiting--
-    return stored
+    return isSettled
   }
 
   /** Memory held for readers: at most `windowBytes` and one chunk. Bytes. */

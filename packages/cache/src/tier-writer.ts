@@ -36,24 +36,40 @@ export class TierWriter implements CacheWriter {
     this.key = key
     this.mark = mark
     this.writer = writer
-    if (writer.failed === true) this.giveUp()
+    if (this.hasFailed) this.giveUp()
   }
 
   get failed(): boolean {
-    return this.state === 'failed' || this.writer.failed === true
+    return this.state === 'failed' || this.hasFailed
+  }
+
+  /** Of the store's own writer. One that throws, against the contract, is of no use. */
+  private get hasFailed(): boolean {
+    try {
+      return this.writer.failed === true
+    } catch {
+      return true
+    }
   }
 
   get canFollow(): boolean {
     return this.writer.readFrom !== undefined && !this.failed
   }
 
-  follow(offset: number): Body {
-    return this.writer.readFrom?.(offset) ?? null
+  /** Undefined where it cannot be followed after all. */
+  follow(offset: number): Body | undefined {
+    try {
+      return this.writer.readFrom?.(offset)
+    } catch (error) {
+      this.host.writeFailed(error)
+      this.giveUp()
+      return undefined
+    }
   }
 
   write(chunk: Uint8Array): boolean {
     if (this.state !== 'open') return true
-    if (this.writer.failed === true || !this.host.reserve(chunk.byteLength)) {
+    if (this.hasFailed || !this.host.reserve(chunk.byteLength)) {
       this.giveUp()
       return true
     }
@@ -105,7 +121,11 @@ export class TierWriter implements CacheWriter {
     if (this.state !== 'open') return
     this.state = 'failed'
     this.release(this.held)
-    this.writer.abort()
+    try {
+      this.writer.abort()
+    } catch (error) {
+      this.host.writeFailed(error)
+    }
   }
 
   /** Ends a write that does not keep up. */

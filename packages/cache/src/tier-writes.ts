@@ -6,8 +6,8 @@ import type { TierWriteHost } from './tier-writer.ts'
 export interface TierWritesListener {
   /** What was begun when `mark` was noted is visible. */
   stored(key: string, mark: number): void
-  /** It became visible after it had been given up. */
-  storedLate(key: string): void
+  /** A commit has been given up, and may yet be done. `landed`: whether it was, once that is known; never rejects. */
+  givenUp(key: string, landed: Promise<boolean>): void
 }
 
 /** What all writes of a tier share: a bound of the bytes they hold, a deadline for their commits, and the counts. */
@@ -39,12 +39,22 @@ export class TierWrites implements TierWriteHost {
   }
 
   async committed(key: string, commit: Promise<boolean>): Promise<boolean> {
-    const late = (stored: boolean): void => {
-      if (stored) this.listener.storedLate(key)
-    }
+    let isPending = true
+    const landed = commit.then(
+      (stored) => {
+        isPending = false
+        return stored
+      },
+      () => {
+        // Told below where somebody waits still, and by contract not stored.
+        isPending = false
+        return false
+      }
+    )
     try {
-      return await this.guard.within(this.settings.commitTimeoutMs, commit, late)
+      return await this.guard.within(this.settings.commitTimeoutMs, commit, () => {})
     } catch (error) {
+      if (isPending) this.listener.givenUp(key, landed)
       this.guard.writeFailed(error)
       return false
     }

@@ -1,5 +1,7 @@
 import type { Body } from '@proxy/pipeline'
 import type { Copies } from './copies.ts'
+import { settledWithin } from './deadline.ts'
+import { writeAborted } from './errors.ts'
 import type { CacheWriter } from './store.ts'
 import type { TierWriter } from './tier-writer.ts'
 
@@ -24,7 +26,13 @@ export interface TieredWriterOptions {
 export class TieredWriter implements CacheWriter {
   private readonly options: TieredWriterOptions
   private readonly writers: readonly TierWriter[]
-  private readonly follow = (offset: number): Body => this.writers.find(({ canFollow }) => canFollow)?.follow(offset) ?? null
+  private readonly follow = (offset: number): Body => {
+    for (const writer of this.writers) {
+      const body = writer.canFollow ? writer.follow(offset) : undefined
+      if (body !== undefined) return body
+    }
+    throw writeAborted()
+  }
 
   constructor(options: TieredWriterOptions) {
     this.options = options
@@ -53,12 +61,7 @@ export class TieredWriter implements CacheWriter {
         slow.delete(writer)
       })
     )
-    let timer: NodeJS.Timeout | undefined
-    const deadline = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.options.stallMs)
-    })
-    await Promise.race([all, deadline])
-    clearTimeout(timer)
+    await settledWithin(all, this.options.stallMs)
     for (const writer of slow) writer.stall()
   }
 

@@ -16,7 +16,10 @@ export interface TieredStore extends CacheStore {
 }
 
 export interface TieredOptions {
-  /** How long a tier that does not keep up may hold up the others before it is left out of a write. Milliseconds. Default 2 s. */
+  /**
+   * How long a tier that does not keep up may hold up the others before it is left out of a write, and how long in all a reader may pause before the copy that is
+   * made while it reads is given up. Milliseconds. Default 2 s.
+   */
   readonly stallMs?: number
   /**
    * Bound of the keys that are remembered for each tier because their removal did not reach it. Bytes. When that is not enough, all that the tier holds at that
@@ -98,10 +101,19 @@ class Tiers implements TieredStore {
   }
 
   private startCopy(key: string, entry: CacheEntry, nearer: readonly GuardedTier[], from: GuardedTier): Copy | undefined {
-    const copies = nearer.map((tier) => ({ tier, writer: tier.put(key, entry.meta) })).filter(({ writer }) => !writer.failed)
+    const free = nearer.filter((tier) => !tier.copying.has(key))
+    const copies = free.map((tier) => ({ tier, writer: tier.put(key, entry.meta) })).filter(({ writer }) => !writer.failed)
     if (copies.length === 0) return undefined
+    for (const { tier } of copies) tier.copying.add(key)
     return {
       writers: copies.map(({ writer }) => writer),
+      maxPausedMs: this.stallMs,
+      abort: () => {
+        for (const { tier, writer } of copies) {
+          tier.copying.delete(key)
+          writer.abort()
+        }
+      },
       settle: () => {
         for (const { tier, writer } of copies) this.background.add(this.commitCopy(key, entry, tier, writer, from))
       }
@@ -115,6 +127,8 @@ class Tiers implements TieredStore {
       if (await this.copies.commit(key, writer, holds)) tier.counts.promotions++
     } catch {
       // Told by the tier that failed; there is no copy then.
+    } finally {
+      tier.copying.delete(key)
     }
   }
 

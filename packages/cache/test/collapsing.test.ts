@@ -1,11 +1,12 @@
 import { once } from 'node:events'
+import type { ServerResponse } from 'node:http'
 import { describe, expect, test } from 'vitest'
 import { sampleBytes } from '../src/conformance.ts'
 import { MemoryStore } from '../src/memory-store.ts'
 import type { CacheWriter } from '../src/store.ts'
 import { readRest, startHeld } from './held-bench.ts'
 import { withoutReadFrom } from './shared-body-setup.ts'
-import { type ClientAnswer, digest } from './support.ts'
+import { type ClientAnswer, digest, openAnswer, startBench, until } from './support.ts'
 
 const bytes = sampleBytes(500_000)
 
@@ -292,4 +293,34 @@ describe('who joins', () => {
     expect((await Promise.all(clients)).map(({ body }) => body.toString())).toEqual(Array.from({ length: 5 }, () => 'again'))
     expect(held.asked.length).toBe(3)
   })
+})
+
+// Over a store that gives nothing of a write under way, each of those who came after the window had passed asked the origin for itself, once it had waited long enough.
+test('those who wait in vain for what is being stored join one fetch that is begun anew', async () => {
+  const body = Buffer.alloc(400_000, 'x')
+  const held: ServerResponse[] = []
+  const started = await startBench(
+    (_, response) => {
+      response.writeHead(200, { 'cache-control': 'max-age=60', 'content-length': body.length })
+      if (held.push(response) === 1) response.write(body.subarray(0, 300_000))
+      else response.end(body)
+    },
+    { windowBytes: 1000, storeStallMs: 100 }
+  )
+  started.store.onPut = (writer) => ({ write: (chunk) => writer.write(chunk), drained: () => writer.drained(), commit: () => writer.commit(), abort: () => writer.abort() })
+  try {
+    const leader = await openAnswer(started.port, '/a')
+    let received = 0
+    leader.on('data', (chunk: Buffer) => {
+      received += chunk.length
+    })
+    await until(() => received === 300_000)
+    const late = await Promise.all(Array.from({ length: 10 }, () => started.get('/a')))
+    expect(late.every((answer) => answer.body.equals(body))).toBe(true)
+    expect(started.origin.requests.length).toBe(2)
+    held[0]?.end(body.subarray(300_000))
+    await until(() => received === body.length)
+  } finally {
+    await started.close()
+  }
 })

@@ -1,5 +1,5 @@
 import { type Body, type BodySource, readAll } from '@proxy/pipeline'
-import { beforeEach, describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { sampleBytes, sampleMeta } from '../src/conformance.ts'
 import { type CacheMeta, type CacheStore, MemoryStore, type Tier, tiered } from '../src/index.ts'
 import { PushSource, settle, TestReader, WatchedStore } from './support.ts'
@@ -105,6 +105,94 @@ describe('what is found far away and read whole', () => {
     ;(await store.get('k', { body: 'none' }))?.discard()
     await settle()
     expect((await near.get('k'))?.meta.vary?.generation).toBe('g')
+  })
+})
+
+// Forty clients who read one object from the disk were forty copies in memory, for as long as the slowest of them took, and pushed out all else.
+describe('many readers of one entry', () => {
+  const stalled = (stallMs: number) =>
+    tiered(
+      [
+        { store: near, name: 'near' },
+        { store: far, name: 'far' }
+      ],
+      { stallMs }
+    )
+  const open = async (store: CacheStore): Promise<BodySource> => ((await (await store.get('k'))?.open()) ?? null) as BodySource
+  let copies: number
+  beforeEach(async () => {
+    copies = 0
+    near.onPut = (writer) => {
+      copies++
+      return writer
+    }
+    await put(far, 'k', 'onetwo')
+  })
+
+  test('make one copy', async () => {
+    const bodies: PushSource[] = []
+    giveBody(() => {
+      const body = new PushSource(6)
+      bodies.push(body)
+      return body
+    })
+    const store = both()
+    const readers: TestReader[] = []
+    for (let i = 0; i < 10; i++) readers.push(new TestReader(await open(store)))
+    expect(copies).toBe(1)
+    for (const body of bodies) {
+      body.push('onetwo')
+      body.end()
+    }
+    await settle()
+    expect(readers.map(({ text }) => text)).toEqual(Array.from({ length: 10 }, () => 'onetwo'))
+    expect([await read(near, 'k'), store.tierStats()[0]?.promotions]).toEqual(['onetwo', 1])
+  })
+
+  test.each(['leaves', 'pauses for too long'])('another one makes it when the first %s', async (how) => {
+    let body = new PushSource(6)
+    giveBody(() => body)
+    const store = stalled(how === 'leaves' ? 60_000 : 10)
+    const slow = new TestReader(await open(store), { slow: true })
+    body.push('one')
+    const first = body
+    if (how === 'leaves') slow.leave()
+    body = new PushSource(6)
+    giveBody(() => body)
+    await vi.waitFor(async () => {
+      body = new PushSource(6)
+      ;(await open(store)).discard()
+      expect(copies).toBe(2)
+    })
+    body = new PushSource(6)
+    const fast = new TestReader(await open(store))
+    expect(copies).toBe(3)
+    body.push('onetwo')
+    body.end()
+    await settle()
+    expect([fast.text, await read(near, 'k')]).toEqual(['onetwo', 'onetwo'])
+    if (how === 'leaves') return
+    // The slow one gets its own all the same.
+    slow.hurry()
+    first.push('two')
+    first.end()
+    await settle()
+    expect([slow.state, slow.text]).toEqual(['ended', 'onetwo'])
+  })
+
+  test('one that is slow but steady makes it, within its time', async () => {
+    const body = new PushSource(6)
+    giveBody(() => body)
+    const store = stalled(60_000)
+    const reader = new TestReader(await open(store), { slow: true })
+    for (const letter of 'onetwo') {
+      body.push(letter)
+      reader.take()
+    }
+    reader.hurry()
+    body.end()
+    await settle()
+    expect(await read(near, 'k')).toBe('onetwo')
   })
 })
 

@@ -72,6 +72,57 @@ describe('a store that does not do its part', () => {
     expect([await body.settled, rest.errors]).toEqual([true, []])
   })
 
+  // One that threw in abort() left whoever waited for the copy waiting, and threw into the origin's body or the client's.
+  test.each(['abort', 'failed', 'readFrom', 'drained'])('a writer throws: %s', async (operation) => {
+    const bytes = sampleBytes(1_000_000)
+    const broken = new Error(`${operation} threw`)
+    const fail = (): never => {
+      throw broken
+    }
+    const whole = setup({
+      wrap: (writer) => ({
+        ...withoutReadFrom(writer),
+        readFrom: (offset) => (operation === 'readFrom' ? fail() : (writer.readFrom?.(offset) ?? null)),
+        write: (chunk) => writer.write(chunk) && operation !== 'drained',
+        drained: () => (operation === 'drained' ? fail() : writer.drained()),
+        abort: () => (operation === 'abort' ? fail() : writer.abort()),
+        get failed() {
+          return operation === 'failed' ? fail() : writer.failed
+        }
+      })
+    })
+    const fast = new TestReader(whole.leader)
+    const behind = new TestReader(whole.body.reader() ?? null, { slow: true })
+    send(whole.source, bytes, 0, 600_000)
+    if (operation === 'abort') whole.source.fail()
+    else {
+      behind.hurry()
+      send(whole.source, bytes, 600_000)
+      whole.source.end()
+    }
+    await until(() => fast.state !== 'reading' && behind.state !== 'reading')
+    expect(await whole.body.settled).toBe(operation === 'readFrom')
+    if (operation === 'abort') expect([fast.state, behind.state]).toEqual(['failed', 'failed'])
+    else expect([fast.state, fast.hash]).toEqual(['ended', digest(bytes)])
+    if (operation !== 'failed') expect(whole.errors[0]).toBe(broken)
+  })
+
+  // Who had waited in vain for the store, and asked the origin by then, went on driving the fill at full speed for readers that took nothing.
+  test('who waits for the stored copy sets the pace until it gives up', async () => {
+    const { body, source, leader } = setup({ wrap: withoutReadFrom, length: 2_000_000 })
+    new TestReader(leader, { slow: true })
+    const bytes = sampleBytes(2_000_000)
+    const at = sendWhileWanted(source, bytes, 0)
+    expect(at).toBeLessThan(1_000_000)
+    const waiting = body.stored(20)
+    expect(source.paused).toBe(false)
+    source.push(bytes.subarray(at, at + CHUNK))
+    expect(source.paused).toBe(false)
+    await waiting
+    source.push(bytes.subarray(at + CHUNK, at + 2 * CHUNK))
+    expect(source.paused).toBe(true)
+  })
+
   test('where it reads on fails time and again: it is cut, and not asked for ever', async () => {
     const bytes = sampleBytes(1_000_000)
     let asked = 0

@@ -508,3 +508,36 @@ test.each<[Partial<Tier>, TieredOptions]>([
 ])('settings that make no sense are refused: %j %j', (tier, options) => {
   expect(() => setup(tier, options)).toThrow(TypeError)
 })
+
+describe('a commit that is given up and lands later', () => {
+  // The removal that clears the tier was done before it landed, so that it was found until it had been removed once more.
+  test('is never found, not even until it has been removed', async () => {
+    far.all('hangs', 'commit')
+    expect(await put(store, 'k', 'late')).toBe(true)
+    expect(far.count('delete')).toBe(1)
+    await near.delete('k')
+    far.all('hangs', 'delete')
+    far.letGo()
+    await until(() => far.count('delete') === 2)
+    expect(await read(far.inner, 'k')).toBe('late')
+    expect(await read(store, 'k')).toBeUndefined()
+    far.all('done')
+    far.letGo()
+    await settle()
+    expect(await read(far.inner, 'k')).toBeUndefined()
+    expect(await put(far, 'k', 'another')).toBe(true)
+    expect(await read(store, 'k')).toBe('another')
+    await store.close()
+  })
+
+  test('keeps nobody from closing when it never lands, and hides what was put there meanwhile', async () => {
+    far.all('hangs', 'commit')
+    await put(store, 'k', 'late')
+    far.all('done')
+    await near.delete('k')
+    await put(far.inner, 'k', 'other')
+    expect(await read(store, 'k')).toBeUndefined()
+    expect(stats().missedRemovals).toBe(0)
+    await store.close()
+  })
+})

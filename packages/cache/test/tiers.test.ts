@@ -202,6 +202,49 @@ describe('writes', () => {
     expect([await read(first, 'k'), await read(second, 'k')]).toEqual(['new', undefined])
   })
 
+  // A timer takes no more than 2^31-1 ms, and fires at once beyond that.
+  test('stallMs may be Infinity: a tier is waited for then', async () => {
+    const { second, store } = setup({ stallMs: Number.POSITIVE_INFINITY })
+    second.onPut = (inner): CacheWriter => ({
+      write: (chunk) => inner.write(chunk) && false,
+      drained: () => new Promise((resolve) => setTimeout(resolve, 20)),
+      commit: () => inner.commit(),
+      abort: () => inner.abort()
+    })
+    const writer = store.put('k', sampleMeta())
+    writer.write(Buffer.from('new'))
+    await writer.drained()
+    expect([await writer.commit(), await read(second, 'k')]).toEqual([true, 'new'])
+  })
+
+  test.each(['abort', 'failed', 'readFrom'])('a tier whose writer throws is left out, and the others go on: %s', async (operation) => {
+    const { first, store, errors } = setup()
+    const fail = (): never => {
+      throw new Error(`${operation} threw`)
+    }
+    first.onPut = (inner): CacheWriter => ({
+      write: (chunk) => inner.write(chunk),
+      drained: () => inner.drained(),
+      commit: () => inner.commit(),
+      abort: () => (operation === 'abort' ? fail() : inner.abort()),
+      readFrom: (offset) => (operation === 'readFrom' ? fail() : (inner.readFrom?.(offset) ?? null)),
+      get failed() {
+        return operation === 'failed' ? fail() : inner.failed
+      }
+    })
+    const writer = store.put('k', sampleMeta())
+    writer.write(Buffer.from('text'))
+    if (operation === 'abort') {
+      writer.abort()
+      expect([writer.failed, await writer.commit()]).toEqual([true, false])
+    } else {
+      const followed = readAll(writer.readFrom?.(1) ?? null, 100)
+      expect(await writer.commit()).toBe(true)
+      expect([(await followed).toString(), await read(store, 'k')]).toEqual(['ext', 'text'])
+    }
+    expect(errors.map(([tier]) => tier)).toEqual(operation === 'failed' ? [] : ['first'])
+  })
+
   test('one that drains in time stays', async () => {
     const { second, store } = setup()
     second.onPut = (inner): CacheWriter => ({
