@@ -1,4 +1,5 @@
 import { type BodySource, createHeaders, derive, discardBody, type Handler, type HeaderMap, neverAborted, type ProxyRequest, type ProxyResponse, toSource } from '@proxy/pipeline'
+import { checkedBody } from './checked-body.ts'
 import { contentRange } from './range.ts'
 import { SequenceBody } from './sequence.ts'
 import { type StoredParts, strongTag, wholeFields } from './stored-parts.ts'
@@ -15,7 +16,7 @@ export async function complete(parts: StoredParts, key: string, request: ProxyRe
   }
   let first: BodySource
   try {
-    first = toSource(await entry.open())
+    first = toSource(checkedBody(await entry.open(), entry.meta.length, () => void parts.remove(key)))
   } catch (error) {
     await parts.broken(key, error)
     return undefined

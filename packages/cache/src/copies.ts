@@ -24,8 +24,12 @@ export class Copies {
     this.changes.set(key, done.promise)
     try {
       if (running !== undefined) {
-        for (const copy of running) copy.isOverruled = true
-        await Promise.allSettled([...running].map(({ commit }) => commit))
+        const commits: Promise<boolean>[] = []
+        for (const copy of running) {
+          copy.isOverruled = true
+          if (copy.commit !== undefined) commits.push(copy.commit)
+        }
+        await Promise.allSettled(commits)
       }
       if (before !== undefined) await before
       return await work()
