@@ -34,7 +34,10 @@ describe('who reads nothing', () => {
     ['memory+disk', 'joiner']
   ] as const)('is waited for by nobody, and gets everything later (tier %s, it is a %s)', async (tier, role) => {
     const origin = await startOriginProcess()
-    const server = await startServerProcess(origin, { cache: { tiers: tier === 'memory+disk' ? ['memory', 'disk'] : [tier] }, stores: { ...(tier !== 'memory' && { disk: { directory: tempFolder(), maxSize: '60MB', maxEntrySize: '25MB' } }) } })
+    const server = await startServerProcess(origin, {
+      cache: { tiers: tier === 'memory+disk' ? ['memory', 'disk'] : [tier] },
+      stores: { ...(tier !== 'memory' && { disk: { directory: tempFolder(), maxSize: '60MB', maxEntrySize: '25MB' } }) }
+    })
     origin.limit(path, 1000)
     const clients = await openClients(server.port, 10)
     const [first, ...later] = clients as [Client, ...Client[]]
