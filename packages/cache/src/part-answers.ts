@@ -3,6 +3,7 @@ import { isAuthorized } from './authorized.ts'
 import type { Background } from './background.ts'
 import type { CacheControl } from './cache-control.ts'
 import { addCacheStatus, type ForwardReason, forwardedStatus } from './cache-status.ts'
+import { wholeOf } from './checked-body.ts'
 import { addValidators, confirms, hasValidator, ifRangeHolds } from './conditional.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { EntryAnswers } from './entry-answers.ts'
@@ -150,7 +151,8 @@ export class PartAnswers {
     const ageMs = currentAgeMs(meta, options.clock.wallMs())
     const asked = requestedRange(request.headers, held.total) as ByteRange
     try {
-      const body = await entry.open({ start: asked.start - held.start, end: asked.end - held.start })
+      const range = { start: asked.start - held.start, end: asked.end - held.start }
+      const body = wholeOf(await entry.open(range), entry, range, options.store, stored.keyOf(key))
       const headers = prepared.headers(ageMs)
       headers['content-range'] = `bytes ${asked.start}-${asked.end}/${held.total}`
       headers['content-length'] = String(asked.end - asked.start + 1)

@@ -1,3 +1,4 @@
+import { timerMs } from './deadline.ts'
 import type { EngineOptions } from './engine-options.ts'
 import type { Fills } from './fill.ts'
 import { type Purge, type PurgeResult, purgeRecord } from './purge.ts'
@@ -42,13 +43,18 @@ export class Purger {
       if (isMeant) found++
       return isMeant
     }
-    const swept = store.sweep(matches, record.soft).catch((error: unknown) => {
-      onStoreError(error)
-      return undefined
-    })
+    const sweep = async (): Promise<number | undefined> => {
+      try {
+        return await store.sweep?.(matches, record.soft)
+      } catch (error) {
+        onStoreError(error)
+        return undefined
+      }
+    }
+    const swept = sweep()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(resolve, sweepWaitMs, undefined)
+      timer = setTimeout(resolve, timerMs(sweepWaitMs), undefined)
     })
     const touched = await Promise.race([swept, late])
     clearTimeout(timer)

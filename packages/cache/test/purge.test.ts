@@ -348,3 +348,18 @@ describe('the log', () => {
     expect(() => new MemoryPurgeLog({ maxRecords: 1 })).toThrow(RangeError)
   })
 })
+
+test('a store that throws instead of rejecting, and an endless wait for it', async () => {
+  const started = await startBench((_, response) => response.writeHead(200, { 'cache-control': 'max-age=60' }).end('x'), { sweepWaitMs: Number.POSITIVE_INFINITY })
+  try {
+    await started.get('/a')
+    expect(await started.middleware.purge({ all: true })).toEqual({ touched: 1 })
+    started.store.sweep = () => {
+      throw new Error('against the contract')
+    }
+    expect(await started.middleware.purge({ all: true })).toEqual({ touched: 0, partial: true })
+    expect(started.storeErrors).toMatchObject([{ message: 'against the contract' }])
+  } finally {
+    await started.close()
+  }
+})
