@@ -63,9 +63,15 @@ export class PurgeJournal {
     waiting.splice(0, count)
   }
 
-  close(): void {
-    this.file?.close()
+  /** Resolves when the file is closed. */
+  close(): Promise<void> {
+    const { file } = this
     this.file = undefined
+    if (file === undefined) return Promise.resolve()
+    return new Promise((resolve) => {
+      file.onClosed = resolve
+      file.close()
+    })
   }
 
   private async append(file: DiskFile, lines: readonly string[]): Promise<void> {

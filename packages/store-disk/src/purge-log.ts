@@ -130,7 +130,7 @@ export class DiskPurgeLog implements PurgeLog {
       this.write().catch(() => {})
     )
     this.journals.close()
-    this.journal.close()
+    await settledWithin(this.closeTimeoutMs, this.journal.close())
     this.owner.release()
   }
 

@@ -51,6 +51,7 @@ export class DiskStore implements CacheStore {
   private writes = 0
   private failedWrites = 0
   private closed = false
+  private closing: Promise<void> | undefined
 
   /** Touches no file. Throws TypeError or RangeError for options that cannot be meant. */
   constructor(options: DiskStoreOptions) {
@@ -161,8 +162,12 @@ export class DiskStore implements CacheStore {
     }
   }
 
-  async close(): Promise<void> {
-    if (this.closed) return
+  close(): Promise<void> {
+    this.closing ??= this.end()
+    return this.closing
+  }
+
+  private async end(): Promise<void> {
     this.closed = true
     await settledWithin(this.options.closeTimeoutMs, this.underWay())
     for (const writer of this.writers) writer.cancel()

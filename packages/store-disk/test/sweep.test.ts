@@ -80,13 +80,15 @@ test('ends with the store', async () => {
   const store = await openStore(await folder())
   for (let i = 0; i < 200; i++) await put(store, `key ${i}`, randomBytes(10))
   let seen = 0
+  let closing: Promise<void> | undefined
   const sweeping = store.sweep(() => {
-    if (++seen === 1) void store.close()
+    if (++seen === 1) closing = store.close()
     return false
   }, false)
   expect(await sweeping).toBe(0)
   expect(seen).toBeLessThan(10)
   await expect(store.sweep(() => true, false)).rejects.toMatchObject({ code: 'DISK_CLOSED' })
+  await closing
 })
 
 // Purged files lay there until somebody asked for them, and what a purge said to have touched left them out.
