@@ -164,9 +164,12 @@ export class FillAnswers {
       return this.parts.again(request, next)
     }
     // Its first bytes have passed, and a store like S3 gives nothing of it before it has all. The fill goes at its readers' pace: it is not waited for without end.
-    if (result.kind === 'shared' && result.stored && matches && !retried && !(await result.body.stored(this.parts.options.storeStallMs))) {
+    if (result.kind === 'shared' && result.stored && matches) {
+      const isSettled = await result.body.stored(this.parts.options.storeStallMs)
+      // It was begun anew by one of those who had waited, and is to be found now.
+      if (retried && isSettled) return this.parts.again(request, next)
       // Those who have waited join one that is begun anew, from its first byte on: otherwise each would ask the origin for itself.
-      this.parts.fills.close(fill)
+      if (!isSettled) this.parts.fills.close(fill)
     }
     // What the leader got is not for this client, or no longer to be had from its first byte: the store may have it, or another fill be running.
     if (!retried && (result.kind === 'shared' || result.kind === 'stale' || (result.kind === 'revalidated' && result.shared))) return this.parts.again(request, next)

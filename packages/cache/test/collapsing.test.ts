@@ -305,7 +305,7 @@ test('those who wait in vain for what is being stored join one fetch that is beg
       if (held.push(response) === 1) response.write(body.subarray(0, 300_000))
       else response.end(body)
     },
-    { windowBytes: 1000, storeStallMs: 100 }
+    { windowBytes: 1000, storeStallMs: 1000 }
   )
   started.store.onPut = (writer) => ({ write: (chunk) => writer.write(chunk), drained: () => writer.drained(), commit: () => writer.commit(), abort: () => writer.abort() })
   try {
