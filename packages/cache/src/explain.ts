@@ -132,7 +132,7 @@ export class Explainer {
     const range = status === 206 ? contentRange(headers) : undefined
     const isWhole = range !== undefined && range.start === 0 && range.end === range.total - 1
     if (status === 206 && !isWhole && (range === undefined || strongTag(headers) === undefined)) return { stored: false, reason: 'status' }
-    const timed: Timed = { status: status === 206 ? 200 : status, headers, responseTime, initialAgeMs: initialAgeMs(headers, responseTime, responseTime) }
+    const timed: Timed = { status: status === 206 ? 200 : status, headers, responseTime, initialAgeMs: initialAgeMs(headers, 0, responseTime) }
     const requestNoStore = heedsRequests && parseCacheControl(request.headers['cache-control'])?.noStore === true
     const decision = storability({ ...timed, method: request.method, authorized: isAuthorized(request), requestNoStore }, freshness)
     if (!decision.store) return { stored: false, reason: decision.reason }

@@ -71,13 +71,16 @@ export class Fetcher {
       removeConditions(headers)
       this.options.keys.negotiation.apply(headers)
       let requestTime = clock.wallMs()
+      let askedMs = clock.monotonicMs()
       response = (stale === undefined && this.parts.has(found.key) ? await complete(this.parts, found.key, request, next, headers) : undefined) ?? (await this.ask(request, next, headers, stale))
       if (response.status === 304 && stale !== undefined && hasValidator(stale.meta.headers)) {
         discardBody(response.body)
-        if (confirms(response.headers, stale.meta.headers)) return this.keeper.confirm(fill, found, stale, response.headers, { requestTime, responseTime: clock.wallMs() }, authorized)
+        if (confirms(response.headers, stale.meta.headers))
+          return this.keeper.confirm(fill, found, stale, response.headers, { requestTime, responseTime: clock.wallMs(), delayMs: clock.monotonicMs() - askedMs }, authorized)
         // It speaks of another representation than the one that is stored: only a whole answer helps.
         response = undefined
         requestTime = clock.wallMs()
+        askedMs = clock.monotonicMs()
         response = await this.ask(request, next, headers, undefined)
       }
       if (stale !== undefined && isServerError(response.status) && this.mayStandIn(stale, response.status)) {
@@ -85,7 +88,7 @@ export class Fetcher {
         this.fills.end(fill)
         return { kind: 'stale', version: stale.version, status: response.status }
       }
-      return this.keeper.decide(fill, found, request, response, { requestTime, responseTime: clock.wallMs() }, authorized, whole)
+      return this.keeper.decide(fill, found, request, response, { requestTime, responseTime: clock.wallMs(), delayMs: clock.monotonicMs() - askedMs }, authorized, whole)
     } catch (error) {
       if (response === undefined && stale !== undefined && isUnreachable(error) && this.mayStandIn(stale, undefined)) {
         this.fills.end(fill)
@@ -124,7 +127,7 @@ export class Fetcher {
     if (!(answer.body instanceof Uint8Array)) return
     answer.headers['cache-control'] = `s-maxage=${Math.ceil(ttlMs / 1000)}, max-age=0`
     const now = clock.wallMs()
-    const record = recordOf(this.options, this.options.keys.urlOf(found.base), answer, { requestTime: now, responseTime: now }, ttlMs, answer.body.byteLength)
+    const record = recordOf(this.options, this.options.keys.urlOf(found.base), answer, { requestTime: now, responseTime: now, delayMs: 0 }, ttlMs, answer.body.byteLength)
     const writer = this.keeper.put(found.key, { ...record, ttlMs, keepUntil: now + ttlMs })
     writer.write(answer.body)
     this.background.add(writer.commit())

@@ -120,11 +120,11 @@ export function isFresh(lifetime: number, ageMs: number, control: CacheControl |
   return ageMs < lifetime
 }
 
-/** corrected_initial_age of RFC 9111 section 4.2.3, at the time the answer arrived. */
-export function initialAgeMs(headers: Readonly<HeaderMap>, requestTime: number, responseTime: number): number {
+/** corrected_initial_age of RFC 9111 section 4.2.3, at the time the answer arrived. `delayMs` is how long it took, by a clock that nobody sets. */
+export function initialAgeMs(headers: Readonly<HeaderMap>, delayMs: number, responseTime: number): number {
   const date = parseHttpDate(headers.date)
   const apparent = date === undefined ? 0 : Math.max(0, responseTime - date)
-  const corrected = parseAge(headers.age) * 1000 + Math.max(0, responseTime - requestTime)
+  const corrected = parseAge(headers.age) * 1000 + Math.max(0, delayMs)
   return Math.max(apparent, corrected)
 }
 

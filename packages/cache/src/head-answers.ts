@@ -33,6 +33,7 @@ export class HeadAnswers {
   async answer(request: ProxyRequest, next: Handler, fwd: ForwardReason, key: string, stale: CacheEntry): Promise<ProxyResponse> {
     const { clock, keys, name, store } = this.parts.options
     const requestTime = clock.wallMs()
+    const askedMs = clock.monotonicMs()
     const asked = createHeaders(request.headers)
     keys.negotiation.apply(asked)
     let response: ProxyResponse
@@ -50,7 +51,7 @@ export class HeadAnswers {
     stale.discard()
     if (response.status !== 200 || isAuthorized(request)) return response
     const { meta, version } = stale
-    const renewed = renewedRecord(this.parts.options, meta, withoutCacheStatus(response.headers), { requestTime, responseTime: clock.wallMs() })
+    const renewed = renewedRecord(this.parts.options, meta, withoutCacheStatus(response.headers), { requestTime, responseTime: clock.wallMs(), delayMs: clock.monotonicMs() - askedMs })
     // It may have become private, or not to be stored, since.
     const holds = describes(response.headers, meta.headers, meta.length) && storability({ ...renewed, method: 'GET', authorized: false, requestNoStore: false }, this.parts.options.freshness).store
     this.parts.background.add(this.parts.keeper.attempt(() => (holds ? store.touch(key, version, renewed) : store.delete(key, version))))

@@ -52,7 +52,7 @@ export class Keeper {
         status: part === undefined ? status : 200,
         headers,
         responseTime: times.responseTime,
-        initialAgeMs: initialAgeMs(headers, times.requestTime, times.responseTime)
+        initialAgeMs: initialAgeMs(headers, times.delayMs, times.responseTime)
       },
       freshness
     )
@@ -170,10 +170,8 @@ export class Keeper {
     // Most of those that go by the cache say so: no need to look at dates then.
     if ((said?.noStore && !said.mustUnderstand) || said?.private) return false
     const responseTime = clock.wallMs()
-    return storability(
-      { method: 'GET', authorized: isAuthorized(request), requestNoStore: false, status, headers, responseTime, initialAgeMs: initialAgeMs(headers, responseTime, responseTime) },
-      freshness
-    ).store
+    return storability({ method: 'GET', authorized: isAuthorized(request), requestNoStore: false, status, headers, responseTime, initialAgeMs: initialAgeMs(headers, 0, responseTime) }, freshness)
+      .store
   }
 
   put(key: string, meta: CacheMeta): CacheWriter {

@@ -29,9 +29,10 @@ export class OtherMethods {
   async passUnsafe(request: ProxyRequest, next: Handler): Promise<ProxyResponse> {
     const { clock, keys, name, store } = this.options
     const requestTime = clock.wallMs()
+    const askedMs = clock.monotonicMs()
     request.exchange.set(cacheResult, 'bypass')
     const response = await next(request)
-    const times = { requestTime, responseTime: clock.wallMs() }
+    const times = { requestTime, responseTime: clock.wallMs(), delayMs: clock.monotonicMs() - askedMs }
     if (response.status >= 200 && response.status < 400 && !safeMethods.has(request.method)) {
       for (const base of changedKeys(keys, request, response.headers)) {
         this.fills.invalidate(base)
@@ -53,7 +54,7 @@ export class OtherMethods {
     const named = headers['content-location']
     if (status !== 200 || typeof named !== 'string' || sameOriginTarget(named, request) !== request.target) return false
     const { freshness } = this.options
-    const response = { status, headers, responseTime: times.responseTime, initialAgeMs: initialAgeMs(headers, times.requestTime, times.responseTime) }
+    const response = { status, headers, responseTime: times.responseTime, initialAgeMs: initialAgeMs(headers, times.delayMs, times.responseTime) }
     return (explicitLifetimeMs(response, responseControl(headers, freshness), { ...freshness, rules: [] }) ?? 0) > 0
   }
 

@@ -53,6 +53,7 @@ export class PartAnswers {
     // The answer is kept where that may be: it does not end then because this client has left.
     const asked = mayStore ? derive(request, { signal: neverAborted, ...this.asked(found, request) }) : request
     const requestTime = options.clock.wallMs()
+    const askedMs = options.clock.monotonicMs()
     request.exchange.set(cacheResult, 'miss')
     let response: ProxyResponse
     try {
@@ -71,14 +72,15 @@ export class PartAnswers {
         return instead
       }
     }
-    let times = { requestTime, responseTime: options.clock.wallMs() }
+    let times = { requestTime, responseTime: options.clock.wallMs(), delayMs: options.clock.monotonicMs() - askedMs }
     if (response.status === 304 && stale !== undefined && isUnconditional(request) && mayStore) {
       discardBody(response.body)
       const confirmed = await this.confirmed({ ...found, stale }, request, response, times, fwd, authorized)
       if (confirmed !== undefined) return confirmed
       const again = options.clock.wallMs()
+      const askedAgainMs = options.clock.monotonicMs()
       response = await next(derive(request, { signal: neverAborted, ...this.asked({ ...found, stale: undefined }, request) }))
-      times = { requestTime: again, responseTime: options.clock.wallMs() }
+      times = { requestTime: again, responseTime: options.clock.wallMs(), delayMs: options.clock.monotonicMs() - askedAgainMs }
     } else stale?.discard()
     return mayStore ? this.kept(found, request, response, times, fwd, authorized) : this.passed(response, fwd, 'request-no-store')
   }

@@ -14,6 +14,8 @@ const INDEX_EXTRA_MS = 24 * 3_600_000
 export interface Times {
   readonly requestTime: number
   readonly responseTime: number
+  /** Between the two by the monotonic clock: the other one may have been set meanwhile. */
+  readonly delayMs: number
 }
 
 /** What is stored of a response apart from its body. `url` is that of its key; `lifetime` counts from its origin, as `storability` gives it. */
@@ -26,7 +28,7 @@ export function recordOf(
   length: number | undefined
 ): CacheMeta {
   const headers = keptFields(answer.headers, responseControl(answer.headers, options.freshness)?.withheld)
-  const initialAge = initialAgeMs(answer.headers, times.requestTime, times.responseTime)
+  const initialAge = initialAgeMs(answer.headers, times.delayMs, times.responseTime)
   // RFC 9110 section 6.6.1: who has a clock and stores an answer without a Date gives it one.
   headers.date ??= new Date(times.responseTime).toUTCString()
   const meta: CacheMeta & { length?: number } = {
@@ -63,7 +65,7 @@ export function renewedRecord(options: EngineOptions, stale: CacheMeta, from304:
   const headers = keptFields(merged, responseControl(merged, options.freshness)?.withheld)
   if (from304.date === undefined) headers.date = new Date(times.responseTime).toUTCString()
   const { requestTime, responseTime } = times
-  const renewed = { ...stale, headers, requestTime, responseTime, initialAgeMs: initialAgeMs(from304, requestTime, responseTime) }
+  const renewed = { ...stale, headers, requestTime, responseTime, initialAgeMs: initialAgeMs(from304, times.delayMs, responseTime) }
   return { ...renewed, keepUntil: keepUntil(options, stale.status, headers, responseTime, lifetimeMs(renewed, options.freshness), renewed.initialAgeMs) }
 }
 

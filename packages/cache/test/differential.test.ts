@@ -54,7 +54,7 @@ async function differences(of: Case): Promise<void> {
   readings(of.again.headers['cache-control'], asked, 'request')
 
   const fields = headers(of.response)
-  const response = { status: of.status, headers: fields, responseTime: ARRIVAL_MS, initialAgeMs: initialAgeMs(fields, ARRIVAL_MS - of.delayMs, ARRIVAL_MS) }
+  const response = { status: of.status, headers: fields, responseTime: ARRIVAL_MS, initialAgeMs: initialAgeMs(fields, of.delayMs, ARRIVAL_MS) }
   const decision = storability({ ...response, method: of.method, authorized: of.request.authorization !== undefined, requestNoStore: requested?.noStore === true }, standardPolicy)
   Oracle.wallMs = ARRIVAL_MS
   const request = { method: of.method, headers: asNode(of.request, requested) }

@@ -10,7 +10,8 @@ const regressions: readonly (readonly [number, number, string])[] = [
   [1, 20, 'who joined a fill late got what was stale, and no Age'],
   [3, 60, 'what was fetched before its target changed could be found until it was removed'],
   [7, 200, 'an index that was written late brought the variants back that were forgotten'],
-  [1, 1200, 'a HEAD that says private renewed what is served to all']
+  [1, 1200, 'a HEAD that says private renewed what is served to all'],
+  [873_021, 2200, 'the clock was set back while an answer came, and its Age was lost']
 ]
 const runs = Number(process.env.CACHE_MODEL_RUNS ?? 4000)
 const seed = Number(process.env.CACHE_MODEL_SEED ?? (Date.now() % 1_000_000) + 1)
