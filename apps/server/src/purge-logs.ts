@@ -39,6 +39,7 @@ export async function openPurgeLog({ tiers, settings, redis, onFault }: PurgeLog
     const { DiskPurgeLog } = await import('@proxy/store-disk')
     const { directory } = settings.disk as NonNullable<StoreSettings['disk']>
     const log = new DiskPurgeLog({ directory, store: disk as DiskStore, onFault: ({ error }) => onFault('disk', error) })
+    // Told by the log, too.
     return { log, prepared: log.prepare().catch(() => {}), close: () => log.close() }
   }
   return { log: new MemoryPurgeLog(), prepared: Promise.resolve(), close: () => Promise.resolve() }

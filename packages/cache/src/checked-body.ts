@@ -29,10 +29,16 @@ export function checkedBody(body: Body, length: number, onBroken: () => void): B
 export function wholeOf(body: Body, { meta, version }: CacheEntry, range: ByteRange | undefined, store: CacheStore, key: string): Body {
   const length = openedBytes(meta.length, range)
   if (isHere(body, length)) return body
-  return checkedBody(body, length, () => {
+  return checkedBody(body, length, () => void remove(store, key, version))
+}
+
+/** Never rejects, and never throws, whatever the store does. */
+async function remove(store: CacheStore, key: string, version: string): Promise<void> {
+  try {
+    await store.delete(key, version)
+  } catch {
     // Where it stays, its next reader is told the same.
-    store.delete(key, version).catch(() => {})
-  })
+  }
 }
 
 /** Counts what it hands on. */

@@ -93,3 +93,17 @@ test('what is as long as it should be is handed on, also in part', async () => {
   liar.give = () => stream('34')
   expect((await readAll((await (await store.get('k'))?.open({ start: 3, end: 99 })) ?? null, 100)).toString()).toBe('34')
 })
+
+// The exception went into the origin of the bytes, and the client heard nothing more.
+test('a store that gives too little and throws when that is to be removed: the client is cut all the same', async () => {
+  const liar = new LyingStore()
+  const handler = cache({ store: liar })(async () => ({ status: 200, headers: headers({ 'cache-control': 'max-age=60' }), body: Buffer.from('whole') }))
+  await readAll((await handler(request())).body, 100)
+  await settle()
+  liar.give = () => stream('abc')
+  liar.delete = () => {
+    throw new Error('against the contract')
+  }
+  await expect(readAll((await handler(request())).body, 100)).rejects.toMatchObject({ code: 'STORE_BODY_BROKEN' })
+  await liar.close()
+})
